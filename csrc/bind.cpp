@@ -1,0 +1,206 @@
+// The Python module bothways._native: arrays in, arrays out, the GIL released while computing.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+
+#include "cpu.h"
+#include "dispatch.h"
+#include "head.h"
+#include "model.h"
+#include "self_test.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace bothways;
+
+namespace {
+
+using FloatsIn = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using IntsIn = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using FloatsOut = nb::ndarray<nb::numpy, float>;
+
+// A NumPy array that owns its memory.
+FloatsOut make_array(const std::vector<size_t>& shape) {
+  size_t count = 1;
+  for (size_t extent : shape) count *= extent;
+  float* data = new float[count ? count : 1];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return FloatsOut(data, shape.size(), shape.data(), owner);
+}
+
+Activation activation_by_name(const std::string& name) {
+  static const std::map<std::string, Activation> names = {
+      {"gelu", Activation::gelu},           {"gelu_tanh", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_fast},
+      {"quick_gelu", Activation::quick_gelu}, {"relu", Activation::relu},         {"silu", Activation::silu},
+      {"tanh", Activation::tanh}};
+  const auto found = names.find(name);
+  if (found == names.end()) throw std::invalid_argument("activation '" + name + "' is unknown to the native engine");
+  return found->second;
+}
+
+Rows rows_by_name(const std::string& name) {
+  if (name == "all") return Rows::all;
+  if (name == "first") return Rows::first;
+  if (name == "mean") return Rows::mean;
+  throw std::invalid_argument("rows must be 'all', 'first' or 'mean', not '" + name + "'");
+}
+
+// The checkpoint's arrays, by canonical name. Bfloat16 comes as uint16, so the dtype is named beside the array.
+class PythonTensors {
+ public:
+  explicit PythonTensors(const nb::dict& arrays) {
+    for (auto [name, pair] : arrays) {
+      const auto tensor = nb::cast<std::pair<nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>, std::string>>(pair);
+      const auto& [array, dtype] = tensor;
+      const Dtype kind = dtype == "F32" ? Dtype::f32 : dtype == "F16" ? Dtype::f16 : Dtype::bf16;
+      const size_t bytes = kind == Dtype::f32 ? 4 : 2;
+      const std::string key = nb::cast<std::string>(name);
+      if ((kind == Dtype::bf16 && dtype != "BF16") || array.itemsize() != bytes)
+        throw std::invalid_argument("tensor '" + key + "' has dtype " + dtype + "; the native engine reads F32, F16, BF16");
+      if ((uintptr_t)array.data() % bytes) throw std::invalid_argument("tensor '" + key + "' is not aligned");
+      entries_[key] = {{array.data(), kind}, array.size()};
+    }
+  }
+
+  Table operator()(const std::string& name, size_t count) const {
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) throw std::invalid_argument("tensor '" + name + "' is missing");
+    if (found->second.count != count)
+      throw std::invalid_argument("tensor '" + name + "' has " + std::to_string(found->second.count) + " values, not " +
+                                  std::to_string(count));
+    return found->second.table;
+  }
+
+ private:
+  struct Entry {
+    Table table;
+    size_t count;
+  };
+  std::map<std::string, Entry> entries_;
+};
+
+// The model reads its tables where the checkpoint maps them, so it keeps the arrays alive.
+struct PythonModel {
+  nb::dict arrays;
+  int hidden, layers, heads;
+  std::unique_ptr<Model> model;
+};
+
+void make_model(PythonModel* self, nb::dict tensors, int vocabulary, int positions, int token_types, int hidden, int layers,
+                int heads, int inner, const std::string& activation, float eps, const std::string& level_name, int threads) {
+  if (hidden <= 0 || layers < 0 || heads <= 0 || inner <= 0 || hidden % heads)
+    throw std::invalid_argument("hidden must be a positive multiple of heads, inner positive, layers not negative");
+  if (threads <= 0) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
+  const Network network{vocabulary, positions, token_types, hidden, layers, heads, inner, activation_by_name(activation), eps};
+  const Kernels& kernels = level(level_name);
+  const PythonTensors source(tensors);
+  std::unique_ptr<Model> model;
+  {
+    nb::gil_scoped_release release;
+    model = std::make_unique<Model>(network, std::cref(source), kernels, threads);
+  }
+  new (self) PythonModel{tensors, hidden, layers, heads, std::move(model)};
+}
+
+nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, const IntsIn& token_types, const IntsIn& starts,
+                 const std::string& rows_name, bool hidden_states, bool attentions) {
+  if (starts.size() == 0 || starts.data()[0] != 0) throw std::invalid_argument("starts must begin with 0");
+  const size_t tokens = ids.size(), sequences = starts.size() - 1, hidden = self.hidden;
+  if (positions.size() != tokens || token_types.size() != tokens || (size_t)starts.data()[sequences] != tokens)
+    throw std::invalid_argument("ids, positions, token_types and starts disagree about the number of tokens");
+  const TokenBatch batch{ids.data(), positions.data(), token_types.data(), starts.data(), (int)sequences};
+  const Rows rows = rows_by_name(rows_name);
+
+  FloatsOut result = make_array({rows == Rows::all ? tokens : sequences, hidden});
+  Output output{result.data(), nullptr, {}};
+  nb::object layers = nb::none(), probabilities = nb::none();
+  if (hidden_states) {
+    FloatsOut array = make_array({(size_t)self.layers + 1, tokens, hidden});
+    output.layers = array.data();
+    layers = nb::cast(array);
+  }
+  if (attentions) {
+    nb::list list;
+    for (size_t i = 0; i < sequences; i++) {
+      const size_t length = std::max(starts.data()[i + 1] - starts.data()[i], 0);
+      FloatsOut array = make_array({(size_t)self.layers, (size_t)self.heads, length, length});
+      output.attentions.push_back(array.data());
+      list.append(nb::cast(array));
+    }
+    probabilities = list;
+  }
+  {
+    nb::gil_scoped_release release;
+    self.model->encode(batch, rows, output);
+  }
+  return nb::make_tuple(result, layers, probabilities);
+}
+
+void make_head(Head* self, const FloatsIn& weight, std::optional<FloatsIn> bias, const std::string& level_name) {
+  if (weight.ndim() != 2) throw std::invalid_argument("a head's weight has two dimensions (out, in)");
+  if (bias && bias->size() != weight.shape(0)) throw std::invalid_argument("a head's bias has one value per output");
+  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)weight.shape(0), (int)weight.shape(1), level(level_name));
+}
+
+FloatsOut apply_head(const Head& self, const FloatsIn& x) {
+  if (x.ndim() != 2 || x.shape(1) != (size_t)self.depth())
+    throw std::invalid_argument("this head takes rows of " + std::to_string(self.depth()) + " values");
+  FloatsOut out = make_array({x.shape(0), (size_t)self.columns()});
+  {
+    nb::gil_scoped_release release;
+    self.apply(x.data(), (int)x.shape(0), out.data());
+  }
+  return out;
+}
+
+std::vector<std::string> cpu_features() {
+  std::istringstream names(cpu::feature_names());
+  std::vector<std::string> result;
+  for (std::string name; names >> name;) result.push_back(name);
+  return result;
+}
+
+std::vector<std::pair<std::string, std::string>> level_list() {
+  std::vector<std::pair<std::string, std::string>> result;
+  for (const Level& each : levels()) result.emplace_back(each.kernels->name, each.unusable);
+  return result;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The native engine's core: see csrc/.";
+  m.def("cpu_features", &cpu_features, "The names of the CPU features that are there and that the system supports.");
+  m.def("levels", &level_list, "Every level of this build, best first: (name, why it can't run here, or \"\").");
+  m.def("level", [](const std::string& name) { return std::string(level(name).name); }, "name"_a = "",
+        "The level of that name, or the best usable; ValueError if it is unknown or can't run here.");
+  m.def("self_test", [](const std::string& name) { return self_test(level(name)); }, "level"_a,
+        nb::call_guard<nb::gil_scoped_release>(),
+        "The largest error of a level's products, attention, norm and activations against float64.");
+  nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
+      .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
+           "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "threads"_a,
+           nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], *, "
+                   "vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, "
+                   "activation: str, eps: float, level: str, threads: int) -> None"))
+      .def("encode", &encode, "ids"_a, "positions"_a, "token_types"_a, "starts"_a, nb::kw_only(), "rows"_a, "hidden_states"_a,
+           "attentions"_a,
+           nb::sig("def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], "
+                   "token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, "
+                   "rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], "
+                   "numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]"));
+  nb::class_<Head>(m, "Head", "x -> x @ weight.T + bias, each row independent of the others.")
+      .def("__init__", &make_head, "weight"_a, "bias"_a.none(), nb::kw_only(), "level"_a,
+           nb::sig("def __init__(self, weight: numpy.typing.NDArray[numpy.float32], "
+                   "bias: numpy.typing.NDArray[numpy.float32] | None, *, level: str) -> None"))
+      .def("__call__", &apply_head, "x"_a,
+           nb::sig("def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]"));
+}

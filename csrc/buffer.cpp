@@ -1,0 +1,38 @@
+#include "buffer.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace bothways {
+namespace {
+
+constexpr size_t kLine = 64;
+constexpr size_t kHugePage = 2 << 20;
+
+size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes) {
+  if (bytes == 0) return;
+  const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
+  bytes_ = rounded(bytes, kLine);
+  data_ = std::aligned_alloc(alignment, rounded(bytes_, alignment));
+  if (!data_) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  // Before the first touch, or the kernel hands out small pages. The rest of a last page stays untouched.
+  if (alignment == kHugePage) madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+  std::memset(data_, 0, bytes_);
+}
+
+Buffer::~Buffer() { std::free(data_); }
+
+void Buffer::reserve(size_t bytes) {
+  if (bytes > bytes_) *this = Buffer(bytes);
+}
+
+}  // namespace bothways

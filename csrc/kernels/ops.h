@@ -1,0 +1,172 @@
+// Everything between the products, written once over Vec: activations, softmax, norm, embedding, mean.
+
+// max and min give their second argument where one is not a number; the variable stands there, so that a NaN
+// from damaged weights comes out as a NaN.
+inline Vec clamp(Vec x, float low, float high) { return min(Vec::all(high), max(Vec::all(low), x)); }
+
+// e^x to 1e-7 relative, x clamped to [-87, 88]: 2^n * e^s with |s| <= ln 2 / 2 and e^s a polynomial (fitted for
+// least largest error).
+inline Vec exp(Vec x) {
+  x = clamp(x, -87.0f, 88.0f);
+  Vec n = round(x * Vec::all(0x1.715476p0f));                    // x / ln 2
+  Vec s = multiply_add(n, Vec::all(-0x1.62e4p-1f), x);           // ln 2 in two parts: the first is
+  s = multiply_add(n, Vec::all(-0x1.7f7d1cp-20f), s);            // short, so its product is exact
+  Vec p = Vec::all(0.0013814612720f);
+  p = multiply_add(p, s, Vec::all(0.0083687102332f));
+  p = multiply_add(p, s, Vec::all(0.0416683873985f));
+  p = multiply_add(p, s, Vec::all(0.1666652068627f));
+  p = multiply_add(p, s, Vec::all(0.4999999345147f));
+  p = multiply_add(p, s, Vec::all(1.0f));
+  p = multiply_add(p, s, Vec::all(1.0f));
+  return p * power_of_two(n);
+}
+
+// erf(z) to 2e-8: z * P(z^2) / Q(z^2) on [-4, 4] (fitted for least largest error), +-1 beyond.
+inline Vec erf(Vec z) {
+  z = clamp(z, -4.0f, 4.0f);
+  Vec u = z * z;
+  Vec p = Vec::all(1.9748010e-06f);
+  p = multiply_add(p, u, Vec::all(0.00028804009f));
+  p = multiply_add(p, u, Vec::all(0.0040036720f));
+  p = multiply_add(p, u, Vec::all(0.053467564f));
+  p = multiply_add(p, u, Vec::all(0.19624987f));
+  p = multiply_add(p, u, Vec::all(1.1283790f));
+  Vec q = Vec::all(3.7480488e-05f);
+  q = multiply_add(q, u, Vec::all(0.0012163623f));
+  q = multiply_add(q, u, Vec::all(0.015444481f));
+  q = multiply_add(q, u, Vec::all(0.11647677f));
+  q = multiply_add(q, u, Vec::all(0.50725305f));
+  q = multiply_add(q, u, Vec::all(1.0f));
+  return z * p / q;
+}
+
+inline Vec sigmoid(Vec x) { return Vec::all(1) / (Vec::all(1) + exp(Vec::zero() - x)); }
+
+inline Vec tanh(Vec x) { return Vec::all(1) - Vec::all(2) / (exp(x + x) + Vec::all(1)); }
+
+// x * (1 + tanh(inner)) / 2, the shape of both tanh approximations of GELU.
+inline Vec gelu_by_tanh(Vec x, Vec inner) { return x * sigmoid(inner + inner); }
+
+inline Vec gelu(Vec x) {
+  Vec half = Vec::all(0.5f) * x;
+  return multiply_add(half, erf(x * Vec::all(0.70710678f)), half);
+}
+
+inline Vec gelu_tanh(Vec x) {
+  Vec cube = x * x * x;
+  return gelu_by_tanh(x, Vec::all(0.79788456f) * multiply_add(cube, Vec::all(0.044715f), x));
+}
+
+inline Vec gelu_fast(Vec x) {
+  Vec inner = multiply_add(Vec::all(0.044715f) * x, x, Vec::all(1));
+  return gelu_by_tanh(x, Vec::all(0.7978845608f) * x * inner);
+}
+
+inline Vec quick_gelu(Vec x) { return x * sigmoid(Vec::all(1.702f) * x); }
+
+inline Vec silu(Vec x) { return x * sigmoid(x); }
+
+inline Vec relu(Vec x) { return max(Vec::zero(), x); }
+
+template <Vec (*function)(Vec)>
+inline void apply(float* x, int count) {
+  for (int i = 0; i < count; i += Vec::lanes) function(Vec::load(x + i)).store(x + i);
+}
+
+// In place on `count` floats, a multiple of kGroup.
+inline void activate(Activation activation, float* x, int count) {
+  switch (activation) {
+    case Activation::none: return;
+    case Activation::gelu: return apply<gelu>(x, count);
+    case Activation::gelu_tanh: return apply<gelu_tanh>(x, count);
+    case Activation::gelu_fast: return apply<gelu_fast>(x, count);
+    case Activation::quick_gelu: return apply<quick_gelu>(x, count);
+    case Activation::relu: return apply<relu>(x, count);
+    case Activation::silu: return apply<silu>(x, count);
+    case Activation::tanh: return apply<tanh>(x, count);
+  }
+}
+
+// The value group `g` of row `row` in operand storage (rows, columns): [group][row][kGroup].
+inline float* operand_at(void* operand, int rows, int row, int group) {
+  return (float*)operand + ((ptrdiff_t)group * rows + row) * kGroup;
+}
+
+size_t operand_bytes(int rows, int columns) { return sizeof(float) * rows * whole_groups(columns); }
+
+void norm(const Norm& a) {
+  const float scale = 1.0f / a.columns;
+  for (int row = 0; row < a.rows; row++) {
+    float* x = a.hidden + (ptrdiff_t)row * a.stride;
+    Vec sum = Vec::zero(), squares = Vec::zero();
+    for (int c = 0; c < a.columns; c += Vec::lanes) sum = sum + Vec::load(x + c);  // zeros past the columns
+    Vec mean = Vec::all(sum.sum() * scale);
+    for (int c = 0; c < a.columns; c += Vec::lanes) {
+      Vec d = (Vec::load(x + c) - mean).first(a.columns - c);
+      squares = multiply_add(d, d, squares);
+    }
+    Vec factor = Vec::all(1.0f / __builtin_sqrtf(squares.sum() * scale + a.eps));
+    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) {
+      Vec y = (Vec::load(x + c) - mean) * factor;
+      y = multiply_add(y, Vec::load(a.weight + c), Vec::load(a.bias + c));
+      y.store(x + c);
+      y.store(operand_at(a.operand, a.rows, row, c / kGroup) + c % kGroup);
+    }
+  }
+}
+
+inline Vec load_as(Dtype dtype, const void* data, ptrdiff_t at) {
+  switch (dtype) {
+    case Dtype::f16: return Vec::load_f16((const uint16_t*)data + at);
+    case Dtype::bf16: return Vec::load_bf16((const uint16_t*)data + at);
+    default: return Vec::load((const float*)data + at);
+  }
+}
+
+inline float one_float(Dtype dtype, const void* data, ptrdiff_t at) {
+  if (dtype == Dtype::f32) return ((const float*)data)[at];
+  const uint16_t lanes[kGroup] = {((const uint16_t*)data)[at]};
+  return (dtype == Dtype::f16 ? Vec::load_f16(lanes) : Vec::load_bf16(lanes)).first(1).sum();
+}
+
+void to_float(const void* data, Dtype dtype, size_t count, float* out) {
+  size_t i = 0;
+  for (; i + Vec::lanes <= count; i += Vec::lanes) load_as(dtype, data, i).store(out + i);
+  for (; i < count; i++) out[i] = one_float(dtype, data, i);
+}
+
+inline void add_row(const Table& table, ptrdiff_t row, int columns, float* out) {
+  const ptrdiff_t at = row * columns;
+  int c = 0;
+  for (; c + Vec::lanes <= columns; c += Vec::lanes)
+    (Vec::load(out + c) + load_as(table.dtype, table.data, at + c)).store(out + c);
+  for (; c < columns; c++) out[c] += one_float(table.dtype, table.data, at + c);
+}
+
+void embed(const Embed& a) {
+  for (int row = 0; row < a.rows; row++) {
+    float* out = a.hidden + (ptrdiff_t)row * a.stride;
+    for (int c = 0; c < a.stride; c++) out[c] = 0;
+    add_row(a.word, a.ids[row], a.columns, out);
+    if (a.token_type.data) add_row(a.token_type, a.token_types[row], a.columns, out);
+    add_row(a.position, a.positions[row], a.columns, out);
+  }
+}
+
+void mean(const float* hidden, int stride, int rows, int columns, float* out) {
+  for (int c = 0; c < columns; c++) out[c] = 0;
+  for (int row = 0; row < rows; row++)
+    for (int c = 0; c < columns; c++) out[c] += hidden[(ptrdiff_t)row * stride + c];
+  for (int c = 0; c < columns; c++) out[c] /= rows;
+}
+
+void store_operand(const float* x, int stride, int rows, int columns, void* operand) {
+  for (int group = 0; group * kGroup < columns; group++)
+    for (int row = 0; row < rows; row++) {
+      float* out = operand_at(operand, rows, row, group);
+      for (int c = 0; c < kGroup; c++) {
+        int column = group * kGroup + c;
+        out[c] = column < columns ? x[(ptrdiff_t)row * stride + column] : 0;
+      }
+    }
+}

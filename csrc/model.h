@@ -1,0 +1,56 @@
+// An encoder ready to compute: packed weights, threads, workspaces, and how a batch is shared among threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+#include "weights.h"
+
+namespace bothways {
+
+// Sequences packed end to end: T tokens, B sequences (batch.py).
+struct TokenBatch {
+  const int32_t* ids;          // (T)
+  const int32_t* positions;    // (T)
+  const int32_t* token_types;  // (T)
+  const int32_t* starts;       // (B + 1)
+  int sequences;               // B
+
+  int tokens() const { return starts[sequences]; }
+  int length(int sequence) const { return starts[sequence + 1] - starts[sequence]; }
+};
+
+enum class Rows { all, first, mean };
+
+struct Output {
+  float* rows;                     // (T, H) for Rows::all, else (B, H)
+  float* layers;                   // (L + 1, T, H), or null
+  std::vector<float*> attentions;  // for every sequence of S tokens (L, N, S, S), or empty
+};
+
+// What one thread needs to take tokens through the layers; grows to the largest chunk it has seen.
+struct Workspace {
+  Buffer hidden, operand, heads, inner, scratch;
+};
+
+class Model {
+ public:
+  Model(const Network&, const Tensors&, const Kernels&, int threads);
+
+  // Computes a batch. Safe to call from many threads at once. A sequence's numbers depend on nothing but the sequence.
+  // Throws std::invalid_argument for ids, positions or token types outside the tables.
+  void encode(const TokenBatch&, Rows, const Output&);
+
+ private:
+  void check(const TokenBatch&) const;
+
+  const Network network_;
+  const Kernels& kernels_;
+  Pool pool_;
+  const Weights weights_;
+  std::vector<Workspace> workspaces_;  // one for each of the pool's slots
+};
+
+}  // namespace bothways

@@ -1,0 +1,128 @@
+#include "pool.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace bothways {
+namespace {
+
+struct Job {
+  const int parts;
+  const std::function<void(int, int)>& part;
+  std::atomic<int> next{0};
+  int helpers = 0;  // guarded by the state's mutex, as is failure
+  std::exception_ptr failure{};
+
+  bool has_more() const { return next.load(std::memory_order_relaxed) < parts; }
+
+  std::exception_ptr work(int slot) {
+    try {
+      for (int number; (number = next.fetch_add(1)) < parts;) part(number, slot);
+    } catch (...) {
+      next = parts;
+      return std::current_exception();
+    }
+    return nullptr;
+  }
+};
+
+}  // namespace
+
+struct Pool::State {
+  explicit State(int threads) : process(getpid()) {
+    for (int slot = threads - 1; slot >= 0; slot--) slots.push_back(slot);
+    for (int i = 1; i < threads; i++) helpers.emplace_back([this] { help(); });
+  }
+
+  ~State() {
+    {
+      std::lock_guard lock(mutex);
+      closing = true;
+    }
+    changed.notify_all();
+    for (std::thread& helper : helpers) helper.join();
+  }
+
+  void run(Job& job) {
+    std::unique_lock lock(mutex);
+    if (job.parts > 1) {
+      jobs.push_back(&job);
+      changed.notify_all();
+    }
+    changed.wait(lock, [&] { return !slots.empty(); });
+    work(job, lock);
+    std::erase(jobs, &job);
+    changed.wait(lock, [&] { return job.helpers == 0; });
+  }
+
+  void help() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      auto open = jobs.end();
+      changed.wait(lock, [&] {
+        open = std::find_if(jobs.begin(), jobs.end(), [](Job* job) { return job->has_more(); });
+        return closing || (open != jobs.end() && !slots.empty());
+      });
+      if (closing) return;
+      Job& job = **open;
+      job.helpers++;
+      work(job, lock);
+      job.helpers--;
+      changed.notify_all();
+    }
+  }
+
+  // Holds a slot while it works on the job, without the lock.
+  void work(Job& job, std::unique_lock<std::mutex>& lock) {
+    const int slot = slots.back();
+    slots.pop_back();
+    lock.unlock();
+    std::exception_ptr failure = job.work(slot);
+    lock.lock();
+    slots.push_back(slot);
+    if (failure && !job.failure) job.failure = failure;
+    changed.notify_all();
+  }
+
+  const pid_t process;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<int> slots;  // free ones
+  std::deque<Job*> jobs;   // those that helpers may join, oldest first
+  std::vector<std::thread> helpers;
+  bool closing = false;
+};
+
+Pool::Pool(int threads) : threads_(threads), state_(new State(threads)) {}
+
+Pool::~Pool() {
+  State* state = state_.load();
+  // A forked child has the parent's state but none of its threads: there is nothing to join.
+  if (state->process == getpid()) delete state;
+}
+
+// After a fork the child starts anew: the helpers are gone and the mutex may be locked for ever. The parent's copy is left
+// alone, as taking it apart would wait for threads that don't exist.
+Pool::State& Pool::state() {
+  State* current = state_.load();
+  if (current->process == getpid()) return *current;
+  auto fresh = std::make_unique<State>(threads_);
+  if (state_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
+  return *current;
+}
+
+void Pool::run(int parts, const std::function<void(int, int)>& part) {
+  if (parts <= 0) return;
+  Job job{parts, part};
+  state().run(job);
+  if (job.failure) std::rethrow_exception(job.failure);
+}
+
+}  // namespace bothways

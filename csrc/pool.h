@@ -1,0 +1,33 @@
+// Threads that share the parts of a job. The caller always works too; helpers join when there is more than one part.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+namespace bothways {
+
+class Pool {
+ public:
+  // At most `threads` threads work in this pool at any moment, however many callers there are.
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls part(number, slot) for every number below `parts` and returns when all are done. No two threads hold
+  // the same slot (0 <= slot < threads) at once, so a slot's workspace needs no lock. The first exception thrown
+  // by a part is thrown again here, after the others have ended.
+  void run(int parts, const std::function<void(int number, int slot)>& part);
+
+ private:
+  struct State;
+  State& state();
+
+  const int threads_;
+  std::atomic<State*> state_;
+};
+
+}  // namespace bothways

@@ -1,0 +1,158 @@
+#include "self_test.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "buffer.h"
+#include "float_mode.h"
+#include "weights.h"
+
+namespace bothways {
+namespace {
+
+using Numbers = std::vector<double>;
+
+// Numbers in [-1, 1), the same everywhere, exactly representable as float32.
+class Random {
+ public:
+  double next() {
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return (double)(int32_t)(state_ >> 32) / 0x1p31 - std::fmod((double)(int32_t)(state_ >> 32), 256.0) / 0x1p31;
+  }
+  Numbers numbers(size_t count) {
+    Numbers result(count);
+    for (double& x : result) x = next();
+    return result;
+  }
+
+ private:
+  uint64_t state_ = 20181011;
+};
+
+Buffer floats(const Numbers& numbers, int room) {
+  Buffer result(sizeof(float) * std::max<size_t>(numbers.size(), room));
+  for (size_t i = 0; i < numbers.size(); i++) result.floats()[i] = (float)numbers[i];
+  return result;
+}
+
+double largest_difference(const float* got, int stride, const Numbers& expected, int columns) {
+  double largest = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    const double difference = std::abs(got[i / columns * stride + i % columns] - expected[i]);
+    if (!(difference <= largest)) largest = difference;  // also takes a NaN
+  }
+  return largest;
+}
+
+// (rows, depth) x (columns, depth) + bias
+Numbers product(const Numbers& x, const Numbers& weight, const Numbers& bias, int depth) {
+  Numbers result;
+  const size_t columns = bias.size();
+  for (size_t row = 0; row < x.size() / depth; row++)
+    for (size_t column = 0; column < columns; column++) {
+      double sum = bias[column];
+      for (int k = 0; k < depth; k++) sum += x[row * depth + k] * weight[column * depth + k];
+      result.push_back(sum);
+    }
+  return result;
+}
+
+double gelu(double x) { return x * 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+
+struct Problem {
+  static constexpr int rows = 19, hidden = 48, heads = 3, size = 16;
+  Random random;
+  Numbers x = random.numbers(rows * hidden);
+  Buffer x_floats = floats(x, 0);
+};
+
+// gelu(x * weight^T + bias), then a product with the identity to read the operand back.
+double product_error(const Kernels& kernels, Problem& p) {
+  const Numbers weight = p.random.numbers(p.hidden * p.hidden), bias = p.random.numbers(p.hidden);
+  const Matrix matrix = pack_matrix(floats(weight, 0).floats(), floats(bias, 0).floats(), p.hidden, p.hidden, kernels);
+  Numbers identity(p.hidden * p.hidden);
+  for (int i = 0; i < p.hidden; i++) identity[i * p.hidden + i] = 1;
+  const Matrix copy = pack_matrix(floats(identity, 0).floats(), nullptr, p.hidden, p.hidden, kernels);
+  const size_t bytes = kernels.operand_bytes(p.rows, p.hidden);
+  Buffer x(bytes), y(bytes), out(sizeof(float) * p.rows * p.hidden);
+  kernels.store_operand(p.x_floats.floats(), p.hidden, p.rows, p.hidden, x.data());
+  kernels.linear({x.data(), matrix.packed.data(), matrix.bias.floats(), p.rows, p.hidden, p.hidden, Activation::gelu,
+                  Into::operand, y.data(), 0});
+  kernels.linear({y.data(), copy.packed.data(), nullptr, p.rows, p.hidden, p.hidden, Activation::none, Into::hidden,
+                  out.data(), p.hidden});
+  Numbers expected = product(p.x, weight, bias, p.hidden);
+  for (double& value : expected) value = gelu(value);
+  return largest_difference(out.floats(), p.hidden, expected, p.hidden);
+}
+
+double norm_error(const Kernels& kernels, Problem& p) {
+  const Numbers weight = p.random.numbers(p.hidden), bias = p.random.numbers(p.hidden);
+  const Buffer weight_floats = floats(weight, 0), bias_floats = floats(bias, 0);
+  Buffer hidden = floats(p.x, 0), operand(kernels.operand_bytes(p.rows, p.hidden));
+  kernels.norm({hidden.floats(), p.hidden, p.rows, p.hidden, weight_floats.floats(), bias_floats.floats(), 1e-5f,
+                operand.data()});
+  Numbers expected;
+  for (int row = 0; row < p.rows; row++) {
+    const double* x = &p.x[row * p.hidden];
+    double mean = 0, variance = 0;
+    for (int c = 0; c < p.hidden; c++) mean += x[c] / p.hidden;
+    for (int c = 0; c < p.hidden; c++) variance += (x[c] - mean) * (x[c] - mean) / p.hidden;
+    for (int c = 0; c < p.hidden; c++) expected.push_back((x[c] - mean) / std::sqrt(variance + 1e-5) * weight[c] + bias[c]);
+  }
+  return largest_difference(hidden.floats(), p.hidden, expected, p.hidden);
+}
+
+Numbers attention_expected(const Numbers& heads, int rows, int count, int size) {
+  const int width = count * size;
+  Numbers result(rows * width);
+  const auto at = [&](int row, int part, int column) { return heads[row * 3 * width + part * width + column]; };
+  for (int head = 0; head < count; head++)
+    for (int row = 0; row < rows; row++) {
+      Numbers shares(rows);
+      double sum = 0;
+      for (int key = 0; key < rows; key++) {
+        double score = 0;
+        for (int c = head * size; c < (head + 1) * size; c++) score += at(row, 0, c) * at(key, 1, c);
+        sum += shares[key] = std::exp(score);
+      }
+      for (int key = 0; key < rows; key++)
+        for (int c = head * size; c < (head + 1) * size; c++) result[row * width + c] += shares[key] / sum * at(key, 2, c);
+    }
+  return result;
+}
+
+// Heads and results pass through products with the identity, as only products write heads and read operands.
+double attention_error(const Kernels& kernels, Problem& p) {
+  const int width = 3 * p.hidden;
+  const Numbers weight = p.random.numbers(width * p.hidden), bias = p.random.numbers(width);
+  const Matrix matrix = pack_matrix(floats(weight, 0).floats(), floats(bias, 0).floats(), width, p.hidden, kernels);
+  Numbers identity(p.hidden * p.hidden);
+  for (int i = 0; i < p.hidden; i++) identity[i * p.hidden + i] = 1;
+  const Matrix copy = pack_matrix(floats(identity, 0).floats(), nullptr, p.hidden, p.hidden, kernels);
+  Buffer x(kernels.operand_bytes(p.rows, p.hidden)), heads(kernels.heads_bytes(p.rows, p.heads, p.size));
+  Buffer scratch(sizeof(float) * kernels.attention_scratch(p.rows, p.size)), out(sizeof(float) * p.rows * p.hidden);
+  kernels.store_operand(p.x_floats.floats(), p.hidden, p.rows, p.hidden, x.data());
+  kernels.linear({x.data(), matrix.packed.data(), matrix.bias.floats(), p.rows, width, p.hidden, Activation::none, Into::heads,
+                  heads.data(), 0});
+  kernels.attention({heads.data(), p.rows, 0, p.rows, p.heads, p.size, x.data(), scratch.floats(), nullptr});
+  kernels.linear({x.data(), copy.packed.data(), nullptr, p.rows, p.hidden, p.hidden, Activation::none, Into::hidden, out.data(),
+                  p.hidden});
+  const Numbers expected = attention_expected(product(p.x, weight, bias, p.hidden), p.rows, p.heads, p.size);
+  return largest_difference(out.floats(), p.hidden, expected, p.hidden);
+}
+
+}  // namespace
+
+double self_test(const Kernels& kernels) {
+  const FloatMode mode;
+  Problem problem;
+  double largest = 0;
+  for (const auto error : {product_error, norm_error, attention_error}) {
+    const double value = error(kernels, problem);
+    if (!(value <= largest)) largest = value;
+  }
+  return largest;
+}
+
+}  // namespace bothways

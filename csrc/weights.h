@@ -1,0 +1,64 @@
+// A checkpoint's tensors, packed once for the kernels that will read them.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+#include "pool.h"
+
+namespace bothways {
+
+// The sizes of a network (the C++ side of Python's Spec).
+struct Network {
+  int vocabulary, positions, token_types, hidden, layers, heads, inner;
+  Activation activation;
+  float eps;
+
+  int head_size() const { return hidden / heads; }
+  // Every head is stored in whole groups of columns; the ones past head_size() are zero.
+  int stored_head_size() const { return whole_groups(head_size()); }
+};
+
+// Gives the tensor with a canonical name (spec.py), row-major and aligned, with at least `count` elements; throws if there
+// is none.
+using Tensors = std::function<Table(const std::string& name, size_t count)>;
+
+// A product's right side: packed (columns, depth) and its bias.
+struct Matrix {
+  int columns = 0, depth = 0;
+  Buffer packed, bias;
+};
+
+struct NormWeights {
+  Buffer weight, bias;
+};
+
+// A range of the feed-forward part's inner columns: computing it block by block keeps `inner` in the cache.
+struct FeedForward {
+  Matrix inner, output;
+};
+
+struct Layer {
+  Matrix heads;  // queries, keys and values of all heads; queries scaled by 1 / sqrt(head size)
+  Matrix attention_output;
+  NormWeights attention_norm;
+  std::vector<FeedForward> feed_forward;
+  NormWeights output_norm;
+};
+
+struct Weights {
+  Table word, position, token_type;  // where the checkpoint has them
+  NormWeights embeddings_norm;
+  std::vector<Layer> layers;
+};
+
+// Packs the layers side by side on the pool's threads.
+Weights pack_weights(const Network&, const Tensors&, const Kernels&, Pool&);
+
+// Packs float32 (columns, depth) and bias (columns), which may be null.
+Matrix pack_matrix(const float* weight, const float* bias, int columns, int depth, const Kernels&);
+
+}  // namespace bothways
