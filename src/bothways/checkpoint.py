@@ -1,0 +1,241 @@
+"""Opening a checkpoint folder: config.json and safetensors files become a `Spec` and its tensors, checked.
+
+Every tensor that the network needs is there, under its canonical name, with the shape that config.json implies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bothways import families, safetensors
+from bothways.errors import CheckpointError
+from bothways.families import Family
+from bothways.modules import read_embed_spec
+from bothways.safetensors import Tensor
+from bothways.spec import Spec
+
+__all__ = ["Checkpoint", "open_checkpoint"]
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+# Constants that old versions of transformers stored along with the weights.
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+# TensorFlow's names for a layer norm's parameters, which old checkpoints kept.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+_SHOWN = 5  # names in a message before it only counts
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        folder: Where it is.
+        config: config.json as it is.
+        spec: The network, and how it embeds.
+        tensors: What `spec.tensor_shapes()` lists, by canonical name; views of the mapped files.
+        surplus: The checkpoint's other tensors, such as those of a head, by the names that `raw` has.
+        raw: Every tensor by the checkpoint's own name, old LayerNorm.gamma and beta read as weight and bias.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    spec: Spec
+    tensors: dict[str, Tensor]
+    surplus: tuple[str, ...]
+    raw: Mapping[str, Tensor]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder in the Hugging Face layout.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or config.json and the weights contradict each other.
+        UnsupportedModel: config.json describes a network that Bothways does not compute.
+    """
+    config = _read_config(folder)
+    family = families.find(config)
+    spec = family.spec(config)
+    raw = _read_weights(folder, config)
+    prefix = _find_prefix(family, raw)
+    spec = _with_pooler(spec, family, prefix, raw)
+    names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
+    _check_tensors(folder, spec, names, raw)
+    surplus = tuple(sorted(raw.keys() - names.values()))
+    _check_surplus(folder, family, prefix, surplus)
+    spec = dataclasses.replace(spec, embed=read_embed_spec(folder))
+    return Checkpoint(folder, config, spec, {key: raw[name] for key, name in names.items()}, surplus, raw)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not readable JSON ({error}); download the checkpoint again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(value).__name__}, it must be an object")
+    return value
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: no config.json, so this is no checkpoint folder; it holds {_list_files(folder)}; "
+            "name the folder that has config.json, model.safetensors and the tokenizer's files"
+        )
+    return _read_json(path)
+
+
+def _list_files(folder: Path) -> str:
+    """Name what a folder holds, for a message."""
+    if not folder.is_dir():
+        return "nothing, as there is no such folder"
+    return _name_some(sorted(entry.name for entry in folder.iterdir())) or "nothing"
+
+
+def _name_some(items: Iterable[str]) -> str:
+    """Name the first few and count the rest."""
+    items = list(items)
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read the weights, from one file or from shards, under today's spelling of their names."""
+    if (folder / _WEIGHTS).is_file():
+        stored = safetensors.read(folder / _WEIGHTS)
+    elif (folder / _INDEX).is_file():
+        stored = _read_shards(folder)
+    else:
+        raise CheckpointError(_explain_no_weights(folder, config))
+    raw: dict[str, Tensor] = {}
+    for stored_name, tensor in stored.items():
+        name = _modern_name(stored_name)
+        if name in raw:
+            raise CheckpointError(
+                f"{folder}: the weights hold {name!r} under its old name and its new one; remove one of the two"
+            )
+        if not name.endswith(_BUFFERS):
+            raw[name] = tensor
+    return raw
+
+
+def _modern_name(name: str) -> str:
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    """Read the files that the index lists, and check that they hold the tensors it promises."""
+    index = folder / _INDEX
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise CheckpointError(f"{index}: weight_map must be an object of tensor names and file names")
+    stored: dict[str, Tensor] = {}
+    for shard in sorted(set(places.values())):
+        if not _is_inside(shard):
+            raise CheckpointError(f"{index}: the file name {shard!r} leads out of the checkpoint; don't trust it")
+        tensors = safetensors.read(folder / shard)
+        twice = stored.keys() & tensors.keys()
+        if twice:
+            raise CheckpointError(f"{folder / shard}: {_name_some(sorted(twice))} also in another shard; remove one")
+        stored |= tensors
+    absent = [name for name in places if name not in stored]
+    if absent:
+        raise CheckpointError(f"{index}: promises {_name_some(absent)}, but the shards lack it; download them again")
+    return stored
+
+
+def _is_inside(shard: str) -> bool:
+    """Whether a shard's name stays in the folder; by its words alone, as hub caches hold links to elsewhere."""
+    return shard not in ("", ".") and not any(mark in shard for mark in ("..", "\\", ":", "\0")) and shard[0] != "/"
+
+
+def _explain_no_weights(folder: Path, config: Mapping[str, Any]) -> str:
+    """Say that safetensors weights are missing, and how to make them from a pickle file."""
+    pickled = [name for name in ("pytorch_model.bin", "pytorch_model.bin.index.json") if (folder / name).exists()]
+    found = f"only {pickled[0]}, a pickle file, which can run any code and is never opened" if pickled else "neither"
+    classes = config.get("architectures")
+    named = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else ""
+    loader = named if named.isidentifier() else "AutoModel"
+    place = str(folder) if pickled else "its name or folder"
+    return (
+        f"{folder}: the weights must be in {_WEIGHTS} or {_INDEX}, but there is {found}; "
+        "where the checkpoint has weights in the old format and you trust it, convert it once:\n"
+        f"  from transformers import AutoTokenizer, {loader}\n"
+        f'  for part in ({loader}, AutoTokenizer): part.from_pretrained({place!r}).save_pretrained("converted")'
+    )
+
+
+def _find_prefix(family: Family, raw: Mapping[str, Tensor]) -> str:
+    """Find what stands in front of the base network's names: the choice that explains most tensors."""
+
+    def explained(prefix: str) -> int:
+        return sum(name.startswith(prefix) and name[len(prefix) :].split(".")[0] in family.roots for name in raw)
+
+    return max(("", *family.prefixes), key=explained)
+
+
+def _with_pooler(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tensor]) -> Spec:
+    """Note whether the checkpoint carries a trained pooler."""
+    if family.no_pooler:
+        return dataclasses.replace(spec, pooler_reason=family.no_pooler)
+    if any(prefix + family.names[key] in raw for key in ("pooler.weight", "pooler.bias")):
+        return dataclasses.replace(spec, pooler=True)
+    return dataclasses.replace(spec, pooler_reason="the checkpoint carries no pooler weights")
+
+
+def _name_tensors(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tensor], *, tied: bool) -> dict[str, str]:
+    """Give every canonical tensor name the name that the checkpoint has for it."""
+    names = {key: prefix + family.checkpoint_name(key) for key in spec.tensor_shapes()}
+    if tied:
+        for key, stand_in in family.stand_ins.items():
+            if names[key] not in raw and stand_in in raw:
+                names[key] = stand_in
+    return names
+
+
+def _check_tensors(folder: Path, spec: Spec, names: Mapping[str, str], raw: Mapping[str, Tensor]) -> None:
+    """Check that every needed tensor is there, holds floats and has its shape."""
+    missing = [name for name in names.values() if name not in raw]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {len(missing)} of the {len(names)} tensors that config.json calls for are missing: "
+            f"{_name_some(missing)}; the weights are of another network, or cut short"
+        )
+    wrong = []
+    for key, shape in spec.tensor_shapes().items():
+        tensor = raw[names[key]]
+        if tensor.shape != shape:
+            wrong.append(f"{names[key]} is {tensor.shape}, not {shape}")
+        elif not tensor.is_float:
+            wrong.append(f"{names[key]} is {tensor.dtype}, not floats")
+    if wrong:
+        raise CheckpointError(
+            f"{folder}: {len(wrong)} tensors are not as config.json says: {_name_some(wrong)}; "
+            "correct config.json (a resized vocabulary must be in vocab_size), or use the weights that belong to it"
+        )
+
+
+def _check_surplus(folder: Path, family: Family, prefix: str, surplus: tuple[str, ...]) -> None:
+    """Refuse tensors inside the base network that config.json does not call for: leaving them out changes it."""
+    inside = [
+        name for name in surplus if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] in family.roots
+    ]
+    if inside:
+        raise CheckpointError(
+            f"{folder}: {len(inside)} tensors of the {family.name} network are not called for by config.json: "
+            f"{_name_some(inside)}; correct config.json (number of layers?), or remove them from the weights"
+        )

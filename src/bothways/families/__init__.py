@@ -1,0 +1,43 @@
+"""The families of networks that Bothways computes, and which of them a config.json belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.families.base import Family
+from bothways.families.bert import BERT
+from bothways.families.distilbert import DISTILBERT
+from bothways.families.roberta import ROBERTA
+
+__all__ = ["FAMILIES", "Family", "find"]
+
+#: Every family, in alphabetical order.
+FAMILIES = (BERT, DISTILBERT, ROBERTA)
+
+_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def find(config: Mapping[str, Any]) -> Family:
+    """Find the family of a config.json by its `model_type`.
+
+    Raises:
+        CheckpointError: `model_type` is missing or not a string.
+        UnsupportedModel: No family has this `model_type`.
+    """
+    supported = ", ".join(sorted(_BY_MODEL_TYPE))
+    model_type = config.get("model_type")
+    if model_type is None:
+        raise CheckpointError(
+            f"config.json names no model_type; it must be one of {supported}; "
+            'add the one that the checkpoint was trained as, e.g. "model_type": "bert"'
+        )
+    if not isinstance(model_type, str):
+        raise CheckpointError(f"config.json: model_type is {model_type!r}, it must be a string, one of {supported}")
+    if model_type not in _BY_MODEL_TYPE:
+        raise UnsupportedModel(
+            f"config.json: model_type {model_type!r} is not a network that Bothways computes; "
+            f"use a checkpoint of one of these: {supported}"
+        )
+    return _BY_MODEL_TYPE[model_type]

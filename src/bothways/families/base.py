@@ -1,0 +1,189 @@
+"""What a family is, and the readers that its file uses to turn config.json into a `Spec`.
+
+Every reader names the key that is missing, of a wrong type or not supported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.spec import Spec
+
+__all__ = [
+    "Config",
+    "Family",
+    "check_heads",
+    "read_activation",
+    "read_eps",
+    "read_layers",
+    "read_size",
+    "refuse_variants",
+    "with_bias",
+]
+
+Config = Mapping[str, Any]
+
+#: transformers' names for the activations (its ACT2FN table) and Bothways' names for them.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_fast",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+
+# Far beyond any real network; a config that claims more would only exhaust memory while its tensors are listed.
+_MAX_SIZE = 2**31 - 1
+_MAX_LAYERS = 1000
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks: how its config.json and its weights files spell what a `Spec` says.
+
+    Attributes:
+        name: The family's name in `Spec.family`.
+        model_types: The values of config.json's `model_type` that belong to it.
+        spec: Turns config.json into a `Spec`, without the pooler and the embedding, which other files decide.
+        prefixes: What a checkpoint with a head puts in front of the base network's tensor names.
+        names: Canonical tensor name -> the base network's name for it; `{n}` stands for the layer.
+        stand_ins: Canonical tensor name -> a head's tensor that is the same one when only that is stored
+            (tied weights are stored once, under either name).
+        no_pooler: Why no checkpoint of this family has a pooler, or "" when they may.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    spec: Callable[[Config], Spec]
+    prefixes: tuple[str, ...]
+    names: Mapping[str, str]
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    no_pooler: str = ""
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The first words of the base network's tensor names, the pooler's aside."""
+        return frozenset(name.split(".")[0] for key, name in self.names.items() if not key.startswith("pooler."))
+
+    def checkpoint_name(self, canonical: str) -> str:
+        """Spell a canonical tensor name as the base network does, without a prefix."""
+        match = _LAYER.match(canonical)
+        if not match:
+            return self.names[canonical]
+        return self.names["layers.{n}." + canonical[match.end() :]].replace("{n}", match[1])
+
+
+def with_bias(names: Mapping[str, str]) -> dict[str, str]:
+    """Expand names of linear layers and norms into those of their weight and bias."""
+    return {f"{key}.{part}": f"{name}.{part}" for key, name in names.items() for part in ("weight", "bias")}
+
+
+def _read(config: Config, keys: tuple[str, ...]) -> tuple[str, Any]:
+    """Find the one of several spellings of a key that config.json uses, and its value."""
+    present = [key for key in keys if config.get(key) is not None]
+    if not present:
+        raise CheckpointError(f"config.json has no {' or '.join(keys)}; the network can't be known without it")
+    if any(config[key] != config[present[0]] for key in present[1:]):
+        values = " but ".join(f"{key} {config[key]!r}" for key in present)
+        raise CheckpointError(f"config.json contradicts itself: {values}; remove the wrong one")
+    return present[0], config[present[0]]
+
+
+def read_size(config: Config, *keys: str, least: int = 1, most: int = _MAX_SIZE) -> int:
+    """Read a whole number. Several keys are spellings of the same one."""
+    key, value = _read(config, keys)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise CheckpointError(f"config.json: {key} is {value!r:.100}, it must be a whole number from {least} to {most}")
+    return value
+
+
+def read_layers(config: Config, *keys: str) -> int:
+    """Read the number of layers."""
+    return read_size(config, *keys, most=_MAX_LAYERS)
+
+
+def read_eps(config: Config, key: str) -> float:
+    """Read what layer norms add to the variance: a small number, 0 or more."""
+    _, value = _read(config, (key,))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise CheckpointError(f"config.json: {key} is {value!r:.100}, it must be a number from 0 to 1, such as 1e-12")
+    return float(value)
+
+
+def read_activation(config: Config, key: str) -> str:
+    """Read the feed-forward activation, as one of `spec.ACTIVATIONS`."""
+    _, value = _read(config, (key,))
+    if not isinstance(value, str):
+        raise CheckpointError(f"config.json: {key} is {value!r:.100}, it must be a string, such as 'gelu'")
+    if value not in _ACTIVATIONS:
+        raise UnsupportedModel(
+            f"config.json: {key} {value!r:.100} is not an activation that Bothways computes; "
+            f"it computes {', '.join(sorted(_ACTIVATIONS))}"
+        )
+    return _ACTIVATIONS[value]
+
+
+def check_heads(hidden_size: int, num_heads: int) -> None:
+    """Refuse a network whose heads do not share the hidden values evenly."""
+    if hidden_size % num_heads:
+        raise UnsupportedModel(
+            f"config.json: hidden size {hidden_size} can't be shared evenly by {num_heads} attention heads; "
+            "Bothways computes heads of one size only"
+        )
+
+
+def refuse_variants(config: Config) -> None:
+    """Refuse config values that make another network out of the same tensor names."""
+    _refuse_custom_code(config)
+    position_type = config.get("position_embedding_type") or "absolute"
+    if position_type != "absolute":
+        raise UnsupportedModel(
+            f"config.json: position_embedding_type {position_type!r:.100} is not supported, only 'absolute' is"
+        )
+    for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder", "is_causal"):
+        value = config.get(key)
+        if value not in (None, False):
+            raise UnsupportedModel(
+                f"config.json: {key} is {value!r:.100}, but Bothways computes encoders only, where it is false"
+            )
+    _refuse_reduced(config)
+
+
+def _refuse_custom_code(config: Config) -> None:
+    auto_map = config.get("auto_map") or {}
+    if not isinstance(auto_map, dict):
+        raise CheckpointError(f"config.json: auto_map is {auto_map!r:.100}, it must be an object")
+    custom = sorted(key for key in auto_map if key.startswith(("AutoConfig", "AutoModel")))
+    if custom:
+        raise UnsupportedModel(
+            f"config.json: auto_map points to the checkpoint's own code for {', '.join(custom)}, so the network is not "
+            f"the {config.get('model_type')!r} that it claims; Bothways never runs a checkpoint's code; "
+            "use a checkpoint without auto_map"
+        )
+
+
+def _refuse_reduced(config: Config) -> None:
+    pruned = config.get("pruned_heads") or {}
+    if not isinstance(pruned, dict):
+        raise CheckpointError(f"config.json: pruned_heads is {pruned!r:.100}, it must be an object")
+    if any(pruned.values()):
+        raise UnsupportedModel(
+            f"config.json: pruned_heads {pruned!r:.100} is not supported; use the unpruned checkpoint"
+        )
+    if config.get("quantization_config"):
+        raise UnsupportedModel(
+            "config.json: quantization_config says that the weights are stored quantized, which is not supported; "
+            "use the checkpoint in float32, float16 or bfloat16"
+        )

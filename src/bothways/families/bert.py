@@ -1,0 +1,69 @@
+"""BERT: learned absolute positions, token types, layer norm after each block, an optional pooler."""
+
+from __future__ import annotations
+
+from bothways.families.base import (
+    Config,
+    Family,
+    check_heads,
+    read_activation,
+    read_eps,
+    read_layers,
+    read_size,
+    refuse_variants,
+    with_bias,
+)
+from bothways.spec import Spec
+
+__all__ = ["BERT", "NAMES"]
+
+#: The tensor names of BERT, which RoBERTa shares.
+NAMES = {
+    "embeddings.word": "embeddings.word_embeddings.weight",
+    "embeddings.position": "embeddings.position_embeddings.weight",
+    "embeddings.token_type": "embeddings.token_type_embeddings.weight",
+} | with_bias(
+    {
+        "embeddings.norm": "embeddings.LayerNorm",
+        "layers.{n}.query": "encoder.layer.{n}.attention.self.query",
+        "layers.{n}.key": "encoder.layer.{n}.attention.self.key",
+        "layers.{n}.value": "encoder.layer.{n}.attention.self.value",
+        "layers.{n}.attention_output": "encoder.layer.{n}.attention.output.dense",
+        "layers.{n}.attention_norm": "encoder.layer.{n}.attention.output.LayerNorm",
+        "layers.{n}.inner": "encoder.layer.{n}.intermediate.dense",
+        "layers.{n}.output": "encoder.layer.{n}.output.dense",
+        "layers.{n}.output_norm": "encoder.layer.{n}.output.LayerNorm",
+        "pooler": "pooler.dense",
+    }
+)
+
+# Google's first BERT fixed it in code, and the configs converted from there do not write it down.
+_FIRST_EPS = 1e-12
+
+
+def _spec(config: Config) -> Spec:
+    refuse_variants(config)
+    spec = Spec(
+        family="bert",
+        vocab_size=read_size(config, "vocab_size"),
+        hidden_size=read_size(config, "hidden_size"),
+        num_layers=read_layers(config, "num_hidden_layers"),
+        num_heads=read_size(config, "num_attention_heads"),
+        inner_size=read_size(config, "intermediate_size"),
+        activation=read_activation(config, "hidden_act"),
+        norm_eps=read_eps({"layer_norm_eps": _FIRST_EPS, **config}, "layer_norm_eps"),
+        num_positions=read_size(config, "max_position_embeddings"),
+        num_token_types=read_size(config, "type_vocab_size"),
+    )
+    check_heads(spec.hidden_size, spec.num_heads)
+    return spec
+
+
+BERT = Family(
+    name="bert",
+    model_types=("bert",),
+    spec=_spec,
+    prefixes=("bert.",),
+    names=NAMES,
+    stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
+)

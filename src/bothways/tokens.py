@@ -1,0 +1,311 @@
+"""Texts to sequences: token ids, token types, and on request every token's text and place in the original.
+
+The work is done by the `tokenizers` library. A `Tokenizer` is never changed after it is made, so that any number
+of threads may use it at once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways import tokenizer_files
+from bothways.errors import BothwaysError, CheckpointError, InputError
+from bothways.spec import Spec
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["Sequence", "Text", "Tokenizer"]
+
+#: What a user gives: a text, or a pair of texts that the model reads together.
+Text: TypeAlias = str | tuple[str, str]
+
+IntArray = npt.NDArray[np.int32]
+_Indices = npt.NDArray[np.intp]
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# `tokenizers.encode` holds Python's lock, so a thread that tokenizes would keep the thread that feeds the engine
+# waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
+_TURN = 0.002
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """The tokens of one text or pair, special tokens included; n of them.
+
+    Attributes:
+        ids: (n,) rows of the word table.
+        token_types: (n,) rows of the token type table.
+        truncated: How many of the text's tokens were cut off.
+    """
+
+    ids: IntArray
+    token_types: IntArray
+    truncated: int = 0
+    _source: tokenizers.Encoding | _Unpacked | None = field(default=None, repr=False)
+    _kept: _Indices | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """The number of tokens."""
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> list[str]:
+        """Every token as the vocabulary spells it."""
+        tokens = self._origin.tokens
+        return tokens if self._kept is None else [tokens[i] for i in self._kept]
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """(n, 2) where each token starts and ends in its text, in code points; special tokens have (0, 0)."""
+        offsets = np.array(self._origin.offsets, np.int64).reshape(-1, 2)
+        return offsets if self._kept is None else offsets[self._kept]
+
+    @property
+    def _origin(self) -> tokenizers.Encoding | _Unpacked:
+        if self._source is None:
+            raise InputError("this sequence was made from ids alone and knows no text; use Tokenizer.tokenize")
+        return self._source
+
+
+class _Unpacked:
+    """An encoding whose lists are made once, for the many windows over one long text."""
+
+    def __init__(self, encoding: tokenizers.Encoding) -> None:
+        self._encoding = encoding
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        return self._encoding.tokens
+
+    @cached_property
+    def offsets(self) -> list[tuple[int, int]]:
+        return self._encoding.offsets
+
+
+class Tokenizer:
+    """Turns texts into sequences, the way the checkpoint was trained.
+
+    Attributes:
+        max_tokens: The longest sequence the checkpoint takes, special tokens included.
+    """
+
+    def __init__(self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int) -> None:
+        """Wrap a tokenizer that nobody else changes; `from_folder` is the usual way."""
+        self.max_tokens = max_tokens
+        self._raw = raw
+        self._rows = spec.max_tokens
+        self._typed = spec.num_token_types > 1
+
+    @classmethod
+    def from_folder(cls, folder: Path, spec: Spec) -> Tokenizer:
+        """Load the tokenizer of a checkpoint folder.
+
+        Raises:
+            CheckpointError: Its files are missing or damaged, or don't fit the network's tables.
+        """
+        files = tokenizer_files.open_files(folder)
+        raw = tokenizer_files.build(files)
+        _check_tables(raw, spec, folder)
+        if spec.embed.lower_case:
+            _lower_case_first(raw)
+        own_limit = files.max_tokens
+        return cls(raw, spec, spec.max_tokens if own_limit is None else min(own_limit, spec.max_tokens))
+
+    def tokenize(
+        self, texts: Iterable[Text], *, max_tokens: int | None = None, truncation: bool = True, first: int = 0
+    ) -> list[Sequence]:
+        """Turn texts into sequences of at most `max_tokens` tokens.
+
+        Args:
+            texts: Texts or pairs.
+            max_tokens: The limit, special tokens included; the checkpoint's own when None.
+            truncation: Cut what is too long (a pair's longer half first); False makes it an error.
+            first: The number of the first text, for messages.
+
+        Raises:
+            InputError: A text can't be used as given, or is too long with truncation=False.
+        """
+        limit = self._limit(max_tokens)
+        sequences = []
+        turn = time.perf_counter()
+        for number, text in enumerate(texts, first):
+            if time.perf_counter() - turn > _TURN:
+                time.sleep(0)
+                turn = time.perf_counter()
+            encoding = self._encode(text, number)
+            if len(encoding) <= limit:
+                sequences.append(self._sequence(encoding))
+            elif truncation:
+                sequences.append(self._cut(encoding, limit))
+            else:
+                allowed = "the model takes" if limit == self.max_tokens else "max_tokens is"
+                raise InputError(
+                    f"text {number} has {len(encoding)} tokens, {allowed} {limit}; pass truncation=True to cut it"
+                )
+        return sequences
+
+    def windows(self, text: str, *, max_tokens: int | None = None, stride: int = 0) -> list[Sequence]:
+        """Cut one text, however long, into sequences that follow each other.
+
+        Args:
+            text: A single text.
+            max_tokens: The limit of each window, special tokens included; the checkpoint's own when None.
+            stride: How many tokens a window repeats of the one before.
+
+        Raises:
+            InputError: The text is a pair or not a text, or `stride` leaves no step from window to window.
+        """
+        if not isinstance(text, str):
+            raise InputError(f"windows are cut from a single text, got a {type(text).__name__}; give a str")
+        limit = self._limit(max_tokens)
+        encoding = self._encode(text, 0)
+        parts = _parts(encoding)
+        special, content = np.flatnonzero(parts < 0), np.flatnonzero(parts == 0)
+        capacity = _capacity(limit, len(special))
+        if not 0 <= stride < capacity:
+            raise InputError(
+                f"stride={stride} does not fit a window with room for {capacity} of the text's tokens; "
+                f"give 0 to {capacity - 1}"
+            )
+        source = _Unpacked(encoding)
+        whole = self._sequence(encoding)
+        step = capacity - stride
+        starts = range(0, max(len(content) - stride, 1), step)
+        return [_select(whole, source, np.r_[special, content[at : at + capacity]], 0) for at in starts]
+
+    def _limit(self, max_tokens: int | None) -> int:
+        if max_tokens is None:
+            return self.max_tokens
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, (int, np.integer)) or max_tokens < 1:
+            raise InputError(f"max_tokens={max_tokens!r} is not a length; give a whole number from 1 to {self._rows}")
+        if max_tokens > self._rows:
+            raise InputError(
+                f"max_tokens={max_tokens} is more than the checkpoint's position table has rows for; "
+                f"give at most {self._rows}"
+            )
+        return int(max_tokens)
+
+    def _encode(self, text: Text, number: int) -> tokenizers.Encoding:
+        """Run the tokenizer on one text.
+
+        One text at a time: `encode_batch` is no faster on one core (28 against 29 microseconds a short text) and
+        starts a thread pool that does not survive a fork.
+        """
+        try:
+            if isinstance(text, str):
+                return self._raw.encode(text)
+            if isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str) and isinstance(text[1], str):
+                return self._raw.encode(text[0], text[1])
+        except BaseException as error:
+            if not (isinstance(error, Exception) or tokenizer_files.is_panic(error)):
+                raise
+            raise _encode_error(text, number, error) from error
+        raise InputError(f"text {number} is {_kind(text)}; give a str, or a tuple of two str for a pair")
+
+    def _sequence(self, encoding: tokenizers.Encoding) -> Sequence:
+        ids = np.array(encoding.ids, np.int32)  # (n,)
+        token_types = np.array(encoding.type_ids, np.int32) if self._typed else np.zeros(len(ids), np.int32)  # (n,)
+        return Sequence(ids, token_types, 0, encoding)
+
+    def _cut(self, encoding: tokenizers.Encoding, limit: int) -> Sequence:
+        """Keep the first tokens of each text so that they fit together with the special tokens.
+
+        Chosen from the finished encoding: to truncate before the special tokens are put around, as `tokenizers`
+        does, it would have to be told the limit, and that changes a tokenizer that other threads are using.
+        """
+        parts = _parts(encoding)
+        special, *texts = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
+        sizes = _longest_first(len(texts[0]), len(texts[1]), _capacity(limit, len(special)))
+        kept = np.r_[special, texts[0][: sizes[0]], texts[1][: sizes[1]]]
+        return _select(self._sequence(encoding), encoding, kept, len(encoding) - len(kept))
+
+
+def _select(whole: Sequence, source: tokenizers.Encoding | _Unpacked, kept: _Indices, truncated: int) -> Sequence:
+    """The sequence of the tokens at `kept`, put in order."""
+    kept = np.sort(kept)
+    return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
+
+
+def _parts(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:
+    """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
+    return np.array([-1 if part is None else part for part in encoding.sequence_ids], np.int8)
+
+
+def _capacity(limit: int, special: int) -> int:
+    if limit <= special:
+        raise InputError(
+            f"max_tokens={limit} leaves no room for a text beside {special} special tokens; give at least {special + 1}"
+        )
+    return limit - special
+
+
+def _longest_first(a: int, b: int, capacity: int) -> tuple[int, int]:
+    """How many tokens of each half of a pair to keep: the shorter one whole if it fits in half the capacity.
+
+    This is the longest_first rule of `tokenizers` (truncate_encodings), which cuts at once rather than token by
+    token; an odd token goes to the longer half.
+    """
+    if a + b <= capacity:
+        return a, b
+    short, long = min(a, b), max(a, b)
+    long = min(long, max(short, capacity - short))
+    if short + long > capacity:
+        short = capacity // 2
+        long = capacity - short
+    return (short, long) if a <= b else (long, short)
+
+
+def _encode_error(text: Text, number: int, error: BaseException) -> BothwaysError:
+    """Say why the tokenizer refused a text: almost always a lone surrogate, which UTF-8 has no bytes for."""
+    for part in (text,) if isinstance(text, str) else text:
+        found = _LONE_SURROGATE.search(part)
+        if found:
+            return InputError(
+                f"text {number} has a lone surrogate U+{ord(found[0]):04X} at character {found.start()}, which no "
+                "encoding can carry; replace it first, e.g. text.encode('utf-16', 'surrogatepass')"
+                ".decode('utf-16', 'replace')"
+            )
+    return CheckpointError(
+        f"the checkpoint's tokenizer fails on text {number}: {error}; fetch the checkpoint again, or make its "
+        "tokenizer.json anew with transformers"
+    )
+
+
+def _kind(text: object) -> str:
+    if isinstance(text, (tuple, list)):
+        return f"a {type(text).__name__} of ({', '.join(type(part).__name__ for part in text[:4])})"
+    return f"a {type(text).__name__}"
+
+
+def _check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
+    """Check that every id and token type that the tokenizer can give has a row in the network's tables."""
+    highest_id, highest_type = tokenizer_files.highest_numbers(raw)
+    if highest_id >= spec.vocab_size or highest_id < 0:
+        raise CheckpointError(
+            f"{folder}: the tokenizer's highest token id is {highest_id}, the word table has {spec.vocab_size} rows; "
+            "the tokenizer files belong to another checkpoint, or the word table was not resized for added tokens"
+        )
+    if spec.num_token_types > 1 and highest_type >= spec.num_token_types:
+        raise CheckpointError(
+            f"{folder}: the tokenizer gives token type {highest_type}, the network has {spec.num_token_types} types; "
+            "the tokenizer files belong to another checkpoint"
+        )
+
+
+def _lower_case_first(raw: tokenizers.Tokenizer) -> None:
+    """Put a lower-casing step in front, as sentence-transformers does for do_lower_case."""
+    from tokenizers import normalizers
+
+    steps = [normalizers.Lowercase(), *([raw.normalizer] if raw.normalizer is not None else [])]
+    raw.normalizer = normalizers.Sequence(steps)
