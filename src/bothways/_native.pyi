@@ -1,0 +1,41 @@
+"""The native engine's core: see csrc/."""
+
+from typing import Any
+
+import numpy
+import numpy.typing
+
+
+def cpu_features() -> list[str]:
+    """
+    The names of the CPU features that are there and that the system supports.
+    """
+
+def levels() -> list[tuple[str, str]]:
+    """
+    Every level of this build, best first: (name, why it can't run here, or "").
+    """
+
+def level(name: str = '') -> str:
+    """
+    The level of that name, or the best usable; ValueError if it is unknown or can't run here.
+    """
+
+def self_test(level: str) -> float:
+    """
+    The largest error of a level's products, attention, norm and activations against float64.
+    """
+
+class Model:
+    """An encoder ready to compute: packed weights, threads, workspaces."""
+
+    def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], *, vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, activation: str, eps: float, level: str, threads: int) -> None: ...
+
+    def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
+
+class Head:
+    """x -> x @ weight.T + bias, each row independent of the others."""
+
+    def __init__(self, weight: numpy.typing.NDArray[numpy.float32], bias: numpy.typing.NDArray[numpy.float32] | None, *, level: str) -> None: ...
+
+    def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]: ...

@@ -1,0 +1,155 @@
+"""`bothways embed`: texts in, embeddings out, in bounded memory whatever the size of the input."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bothways.cli.files import Texts, given_texts, read_texts
+from bothways.cli.options import ModelChoice, embed_limit, json_option, load, model_options, truncation_option
+from bothways.cli.output import Vector, Writer, check_output, open_file, open_stdout, to_terminal
+from bothways.cli.progress import Progress
+from bothways.cli.ranges import RANGED, quantized
+from bothways.errors import InputError
+
+if TYPE_CHECKING:
+    from bothways.encoder import Encoder
+
+__all__ = ["command"]
+
+_FEW_TEXTS = 100  # fewer give int8 ranges that later texts will often exceed; sentence-transformers warns there too
+
+
+@click.command("embed", short_help="Turn texts into embeddings, from and to files of any size.")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--input", "input_name", metavar="FILE", help=".txt .jsonl .csv .tsv .parquet, or - for standard input.")
+@click.option("--column", metavar="NAME", help="The input column that holds the texts.  [default: text]")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help=".npy .jsonl .parquet")
+@model_options
+@click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens computed at a time.")
+@click.option(
+    "--pooling", multiple=True, metavar="NAME", help="How token vectors become one; several are concatenated."
+)
+@click.option("--normalize/--no-normalize", default=None, help="Scale to length 1.  [default: as the checkpoint says]")
+@click.option("--prompt", help="Put this in front of every text.")
+@click.option("--prompt-name", metavar="NAME", help="Put this prompt of the checkpoint in front of every text.")
+@click.option("--dimensions", type=click.IntRange(min=1), metavar="N", help="Keep only the first N values.")
+@click.option("--precision", default="float32", show_default=True, help="float32, int8, uint8, binary or ubinary.")
+@truncation_option
+@click.option("--quiet", is_flag=True, help="No progress bar and no notes.")
+@json_option
+def command(
+    *,
+    choice: ModelChoice,
+    texts: tuple[str, ...],
+    input_name: str | None,
+    column: str | None,
+    output: Path | None,
+    batch_tokens: int | None,
+    quiet: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Turn texts into embeddings.
+
+    Texts come from the command line or from --input. Embeddings go to --output, or to standard output: as a table
+    on a terminal, as JSON lines anywhere else.
+    """
+    source = _source(texts, input_name, column)
+    if output is not None:
+        _check_target(output, input_name)
+    encoder = load(choice, batch_tokens=batch_tokens)
+    how["pooling"] = list(how["pooling"]) or None
+    show = not quiet and (output is not None or not to_terminal())  # a bar would tear the table apart
+    folder = None if output is None else output.resolve().parent
+    with Progress(source.total, show=show) as progress, _writer(encoder, output, as_json, how) as writer:
+        _embed_all(encoder, source, writer, progress, how, folder)
+    if not quiet:
+        _print_notes(source, progress, how, output, embed_limit(encoder, choice))
+    if output is not None and as_json:
+        _print_totals(progress, output)
+
+
+def _source(texts: tuple[str, ...], input_name: str | None, column: str | None) -> Texts:
+    if texts and input_name is not None:
+        raise click.UsageError("give texts or --input, not both")
+    if texts:
+        return given_texts(texts)
+    if input_name is None:
+        raise click.UsageError("no texts given: write them as arguments, or use --input FILE (- for standard input)")
+    return read_texts(input_name, column)
+
+
+def _check_target(output: Path, input_name: str | None) -> None:
+    check_output(output)
+    if input_name not in (None, "-") and output.exists() and output.samefile(input_name):
+        raise InputError(f"output {str(output)!r} is the input file, which it would replace; name another file")
+
+
+def _writer(
+    encoder: Encoder, output: Path | None, as_json: bool, how: dict[str, Any]
+) -> AbstractContextManager[Writer]:
+    empty = encoder.embed([], **how)  # (0, D): the shape and dtype, known even if there are no texts at all
+    if output is not None:
+        return open_file(output, empty.shape[1], empty.dtype)
+    return open_stdout(empty.shape[1], empty.dtype, as_json=as_json)
+
+
+def _embed_all(
+    encoder: Encoder, source: Texts, writer: Writer, progress: Progress, how: dict[str, Any], folder: Path | None
+) -> None:
+    if how["precision"] in RANGED:
+        rows = _rows(encoder, source, progress, {**how, "precision": "float32"})
+        rows = quantized(rows, how["precision"], folder)
+    else:
+        rows = _rows(encoder, source, progress, how)
+    with closing(rows):
+        for text, embedding in rows:
+            writer.write(text, embedding)
+
+
+def _rows(
+    encoder: Encoder, source: Texts, progress: Progress, how: dict[str, Any]
+) -> Generator[tuple[str, Vector], None, None]:
+    """Embed the source as a stream and put each text, which the encoder reads ahead, back beside its embedding."""
+    ahead: deque[tuple[str, int]] = deque()
+
+    def read() -> Iterator[str]:
+        for text in source:
+            ahead.append((text, source.done))
+            yield text
+
+    for embedding in encoder.embed(read(), progress=progress.report, **how):
+        text, progress.place = ahead.popleft()
+        yield text, embedding
+
+
+def _print_notes(source: Texts, progress: Progress, how: dict[str, Any], output: Path | None, limit: int) -> None:
+    progress.note_truncated(limit)
+    if how["precision"] in RANGED and progress.texts < _FEW_TEXTS:
+        click.echo(f"note: the ranges of {how['precision']} come from {progress.texts} texts only", err=True)
+    if not progress.texts:
+        click.echo(f"note: {source.name} holds no texts", err=True)
+    if output is not None:
+        click.echo(
+            f"{progress.texts:,} texts, {progress.tokens:,} tokens in {progress.seconds:.1f} s "
+            f"({progress.tokens_per_second:,.0f} tokens/s), written to {output}",
+            err=True,
+        )
+
+
+def _print_totals(progress: Progress, output: Path) -> None:
+    totals = {
+        "output": str(output),
+        "texts": progress.texts,
+        "tokens": progress.tokens,
+        "truncated": progress.truncated,
+        "seconds": round(progress.seconds, 3),
+    }
+    click.echo(json.dumps(totals))

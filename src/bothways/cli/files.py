@@ -1,0 +1,219 @@
+"""Reads texts from files and from standard input, one by one, however large the input is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from bothways.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+__all__ = ["Texts", "given_texts", "import_parquet", "read_texts"]
+
+_BOM = b"\xef\xbb\xbf"
+_LARGEST_FIELD = 2**31 - 1  # characters in a csv field; Python's own limit of 131,072 is less than a long document
+_PARQUET_ROWS = 1024  # rows decoded at a time
+
+
+@dataclass
+class Texts:
+    """Texts to iterate over once.
+
+    Attributes:
+        name: What an error or a note calls the input.
+        read: Yields the texts and keeps `done` up to date.
+        total: How much there is to read, in bytes, rows or texts; None where it can't be known.
+        done: How much of `total` has been read.
+    """
+
+    name: str
+    read: Callable[[Texts], Iterator[str]] = field(repr=False)
+    total: int | None = None
+    done: int = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read(self)
+
+
+def given_texts(texts: tuple[str, ...]) -> Texts:
+    """The texts that stand on the command line."""
+
+    def read(progress: Texts) -> Iterator[str]:
+        for text in texts:
+            progress.done += 1
+            yield text
+
+    return Texts("the command line", read, total=len(texts))
+
+
+def read_texts(name: str, column: str | None = None) -> Texts:
+    """Open an input by the ending of its name; `-` is standard input, a text a line.
+
+    Args:
+        name: A file's path, or `-`.
+        column: The column that holds the texts, `text` when None. Lines of plain text have no columns.
+
+    Raises:
+        InputError: The file can't be read, here or later while iterating.
+    """
+    path = Path(name)
+    ending = path.suffix.lower()
+    if name != "-" and ending not in _ENDINGS:
+        raise InputError(f"input {name!r} has no known ending; use {', '.join(_ENDINGS)}, or - for standard input")
+    if column is not None and (name == "-" or ending == ".txt"):
+        raise InputError(f"column {column!r} asked of {name!r}, which is plain text, a text a line; leave --column out")
+    if name == "-":
+        return Texts("standard input", lambda texts: _plain(texts, sys.stdin.buffer, ""))
+    if not path.exists():
+        raise InputError(f"there is no file {name!r}; check the path")
+    if path.is_dir():
+        raise InputError(f"{name!r} is a folder; give one of the files in it")
+    if ending == ".parquet":
+        return _parquet_texts(name, column or "text")
+    return Texts(name, lambda texts: _opened(texts, _READERS[ending], column or "text"), total=path.stat().st_size)
+
+
+def _opened(texts: Texts, read: _Reader, column: str) -> Iterator[str]:
+    with open(texts.name, "rb") as file:
+        yield from read(texts, file, column)
+
+
+def _lines(texts: Texts, file: IO[bytes]) -> Iterator[str]:
+    """Decode the lines, with their ends; only a line feed ends a line, as other breaks may stand inside a text."""
+    for number, line in enumerate(file, 1):
+        texts.done += len(line)
+        try:
+            yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{texts.name}, line {number}: byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8; "
+                "convert the file first, e.g. iconv -f latin1 -t utf-8"
+            ) from error
+
+
+def _plain(texts: Texts, file: IO[bytes], _: str) -> Iterator[str]:
+    """A text a line; an empty line is an empty text, so that rows and lines keep the same numbers."""
+    for line in _lines(texts, file):
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def _jsonl(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(texts, file), 1):
+        if not line.strip():
+            continue
+        place = f"{texts.name}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{place} is not JSON ({error}); every line must be one JSON object") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{place} is not a JSON object; write it as {{{json.dumps(column)}: ...}}")
+        if column not in row:
+            raise _no_column(place, column, list(row))
+        yield _checked(row[column], place, column)
+
+
+def _csv(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
+    return _separated(texts, file, column, ",")
+
+
+def _tsv(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
+    return _separated(texts, file, column, "\t")
+
+
+def _separated(texts: Texts, file: IO[bytes], column: str, delimiter: str) -> Iterator[str]:
+    import csv
+
+    csv.field_size_limit(_LARGEST_FIELD)
+    # Strict: a quote that is never closed is an error, where csv would else swallow the rest of the file as one field.
+    rows = csv.reader(_lines(texts, file), delimiter=delimiter, strict=True)
+    try:
+        header = next(rows, None)
+        if header is None:
+            raise InputError(f"{texts.name} is empty; its first line must name the columns, {column!r} among them")
+        if column not in header:
+            raise _no_column(texts.name, column, header)
+        place = header.index(column)
+        for row in rows:
+            if len(row) > place:
+                yield row[place]
+            elif row:  # csv gives an empty line as no fields at all
+                raise InputError(
+                    f"{texts.name}, line {rows.line_num} has only {len(row)} of {len(header)} fields, not {column!r}"
+                )
+    except csv.Error as error:
+        raise InputError(
+            f"{texts.name}, line {rows.line_num}: {error}; check the quotes on this line and before"
+        ) from error
+
+
+def import_parquet() -> Any:
+    """Import pyarrow.parquet, which the extra `tables` brings."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError('.parquet files need pyarrow; run: pip install "bothways[tables]"') from error
+    return pyarrow.parquet
+
+
+def _parquet_texts(name: str, column: str) -> Texts:
+    """Open a Parquet file and check its column at once, as all of it stands in the file's footer."""
+    import_parquet()
+    import pyarrow
+
+    try:
+        file = pyarrow.parquet.ParquetFile(name)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{name!r} is not a Parquet file that pyarrow can read: {error}") from error
+    schema = file.schema_arrow
+    if column not in schema.names:
+        raise _no_column(name, column, schema.names)
+    kind = schema.field(column).type
+    if not _holds_strings(kind):
+        raise InputError(f"{name}: column {column!r} holds {kind}, not strings; name another column with --column")
+    return Texts(name, lambda texts: _parquet(texts, file, column), total=file.metadata.num_rows)
+
+
+def _holds_strings(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _parquet(texts: Texts, file: pyarrow.parquet.ParquetFile, column: str) -> Iterator[str]:
+    import pyarrow
+
+    try:
+        with file:
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=[column]):
+                for text in batch.column(0).to_pylist():
+                    texts.done += 1
+                    yield _checked(text, f"{texts.name}, row {texts.done}", column)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{texts.name} is damaged after row {texts.done}: {error}") from error
+
+
+def _checked(text: object, place: str, column: str) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"{place}: column {column!r} holds {json.dumps(text)[:40]}, not a string")
+    return text
+
+
+def _no_column(place: str, column: str, columns: list[str]) -> InputError:
+    there = ", ".join(map(repr, columns)) or "none"
+    return InputError(f"{place} has no column {column!r}; the columns are {there}; choose one with --column")
+
+
+_Reader = Callable[[Texts, IO[bytes], str], Iterator[str]]
+
+#: What reads a file of bytes by its ending; Parquet is opened by pyarrow instead.
+_READERS: dict[str, _Reader] = {".txt": _plain, ".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv}
+_ENDINGS = (*_READERS, ".parquet")

@@ -1,0 +1,48 @@
+"""`bothways similarity`: one score for two texts, a matrix for more."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bothways.cli.options import ModelChoice, embed_limit, json_option, load, model_options
+from bothways.cli.output import Vector, json_numbers, printable
+from bothways.cli.progress import Progress
+
+__all__ = ["command"]
+
+
+@click.command("similarity", short_help="Score how similar texts are to each other.")
+@click.argument("texts", nargs=-1, metavar="TEXT TEXT...")
+@model_options
+@json_option
+def command(*, choice: ModelChoice, texts: tuple[str, ...], as_json: bool) -> None:
+    """Score how similar texts are to each other.
+
+    Two texts give one score, more give a matrix: every text against every other.
+    The measure is the checkpoint's own, cosine where it names none.
+    """
+    if len(texts) < 2:
+        raise click.UsageError(f"similarity needs two texts or more, not {len(texts)}")
+    encoder = load(choice)
+    progress = Progress(len(texts), show=False)
+    embeddings = encoder.embed(list(texts), progress=progress.report)
+    scores = encoder.similarity(embeddings, embeddings)
+    progress.note_truncated(embed_limit(encoder, choice))
+    if as_json:
+        matrix = "[" + ", ".join(map(json_numbers, scores)) + "]"
+        start = json.dumps({"similarity": encoder.spec.embed.similarity, "texts": texts}, ensure_ascii=False)[:-1]
+        click.echo(f'{start}, "scores": {matrix}}}')
+    elif len(texts) == 2:
+        click.echo(f"{scores[0, 1]:.4f}")
+    else:
+        _print_matrix(texts, scores)
+
+
+def _print_matrix(texts: tuple[str, ...], scores: Vector) -> None:
+    """The texts are long and the cells narrow, so columns carry the number that stands before the text of their row."""
+    label = len(str(len(texts)))
+    click.echo(" " * label + "".join(f"{n:>9}" for n in range(1, len(texts) + 1)))
+    for n, text in enumerate(texts):
+        click.echo(f"{n + 1:>{label}}" + "".join(f"{score:9.4f}" for score in scores[n]) + f"  {printable(text)}")

@@ -1,0 +1,294 @@
+"""Encoder: load a checkpoint, then one method per task. The page to read first.
+
+Texts may be given one alone, as a list, or as an iterator; an iterator in gives an iterator out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways.checkpoint import Checkpoint, open_checkpoint
+from bothways.engines.base import Engine, FloatArray
+from bothways.engines.choose import choose
+from bothways.errors import InputError
+from bothways.heads import Head, pooler
+from bothways.sources import resolve
+from bothways.spec import Spec
+from bothways.stream import BATCH_TOKENS
+from bothways.tasks.embed import Embedder, EmbedOptions, Progress, Truncation
+from bothways.tasks.encode import Encoded, TextRows, encode_texts
+from bothways.tasks.inputs import checked, many
+from bothways.tasks.similarity import similarities, vectors
+from bothways.tokens import Text, Tokenizer
+
+__all__ = ["Encoder"]
+
+#: One text or one pair, as callers give them.
+_TextOrPair = str | tuple[str, str] | list[str]
+
+
+class Encoder:
+    """A checkpoint ready to compute. Safe to use from many threads at once, and after a fork.
+
+    A text's result is the same bits alone, in any batch and in any order.
+
+    Attributes:
+        name: The model's name as given.
+        checkpoint: The files it came from.
+        tokenizer: What turns texts into sequences.
+        engine: What computes.
+        tasks: The methods that this checkpoint can serve.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Tokenizer,
+        engine: Engine,
+        *,
+        name: str = "",
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        """Join the parts; `from_pretrained` is the usual way."""
+        self.name = name or checkpoint.folder.name
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.tasks: tuple[str, ...] = ("encode", "embed", "similarity")
+        self._max_length = _positive(max_length, "max_length")
+        self._batch_tokens = _positive(batch_tokens, "batch_tokens") or BATCH_TOKENS
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        engine: str = "auto",
+        threads: int | None = None,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> Encoder:
+        """Load a checkpoint in the Hugging Face layout, as it is.
+
+        Args:
+            model: A folder, a hub name ("org/name"), or "pkg:package/folder" for one inside a Python package.
+            revision: The hub name's branch, tag or commit.
+            device: "auto" or "cpu".
+            dtype: Of the weights and products: "float32".
+            engine: "auto" or "native".
+            threads: How many to compute with; None takes what the process may use.
+            max_length: The tokens of a sequence, special ones included, where a call does not say otherwise;
+                None takes the checkpoint's own limits.
+            batch_tokens: The most tokens to compute at once; it changes memory and speed, never results.
+        """
+        source = resolve(model, revision)
+        checkpoint = open_checkpoint(source.folder)
+        tokenizer = Tokenizer.from_folder(source.folder, checkpoint.spec)
+        chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
+        return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
+
+    @property
+    def spec(self) -> Spec:
+        """What the network is, and how embeddings are made of its token vectors."""
+        return self.checkpoint.spec
+
+    def __repr__(self) -> str:
+        """The model, its size, and what computes it."""
+        spec, engine = self.spec, self.engine
+        return (
+            f"Encoder({self.name!r}, {spec.family}, {spec.num_layers} layers, hidden size {spec.hidden_size}, "
+            f"{engine.name} {engine.level} {engine.dtype}, {engine.threads} threads)"
+        )
+
+    @overload
+    def encode(
+        self,
+        texts: Iterator[_TextOrPair],
+        *,
+        max_length: int | None = ...,
+        truncation: bool = ...,
+        hidden_states: bool = ...,
+        attentions: bool = ...,
+    ) -> Iterator[Encoded]: ...
+    @overload
+    def encode(
+        self,
+        texts: str | Collection[_TextOrPair],
+        *,
+        max_length: int | None = ...,
+        truncation: bool = ...,
+        hidden_states: bool = ...,
+        attentions: bool = ...,
+    ) -> Encoded: ...
+    def encode(
+        self,
+        texts: str | Iterable[_TextOrPair],
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        hidden_states: bool = False,
+        attentions: bool = False,
+    ) -> Encoded | Iterator[Encoded]:
+        """Compute the vector of every token.
+
+        Args:
+            texts: A text, a pair of texts as a tuple, a list of either, or an iterator of either, which
+                gives an iterator of results of one text each.
+            max_length: Tokens of a sequence, special tokens included; None takes what the network can read.
+            truncation: Cut longer texts (`truncated` says by how much); False makes them an InputError.
+            hidden_states: Also keep every layer's output.
+            attentions: Also keep every layer's attention probabilities.
+        """
+        if not isinstance(truncation, bool):
+            raise InputError(f"truncation is {truncation!r}; encode takes True, or False (too long is an error)")
+        max_tokens = _positive(max_length, "max_length") or self._max_length
+
+        def rows(texts: Iterable[Text]) -> Iterator[TextRows]:
+            return encode_texts(
+                texts,
+                self.engine,
+                self.spec,
+                self.tokenizer,
+                self._pooler,
+                max_tokens=max_tokens,
+                truncation=truncation,
+                hidden_states=hidden_states,
+                attentions=attentions,
+                batch_tokens=self._batch_tokens,
+            )
+
+        if isinstance(texts, Iterator):
+            return (self._encoded((row,)) for row in rows(checked(texts, pairs=True)))
+        return self._encoded(tuple(rows(many(texts, pairs=True))))
+
+    @overload
+    def embed(
+        self,
+        texts: Iterator[str],
+        *,
+        pooling: str | Iterable[str] | None = ...,
+        normalize: bool | None = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        dimensions: int | None = ...,
+        precision: str = ...,
+        ranges: npt.ArrayLike | None = ...,
+        truncation: Truncation = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> Iterator[npt.NDArray[Any]]: ...
+    @overload
+    def embed(
+        self,
+        texts: str | Collection[str],
+        *,
+        pooling: str | Iterable[str] | None = ...,
+        normalize: bool | None = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        dimensions: int | None = ...,
+        precision: str = ...,
+        ranges: npt.ArrayLike | None = ...,
+        truncation: Truncation = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> npt.NDArray[Any]: ...
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: str | Iterable[str] | None = None,
+        normalize: bool | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        precision: str = "float32",
+        ranges: npt.ArrayLike | None = None,
+        truncation: Truncation = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
+        """Compute one vector per text: (B, D), for a single text (1, D); an iterator gives an iterator of (D,).
+
+        Whatever is None is as the checkpoint's sentence-transformers files say.
+
+        Args:
+            texts: A text, a list of texts, or an iterator of texts.
+            pooling: One or more of `bothways.spec.POOLINGS`; several are concatenated in that order.
+            normalize: Scale every vector to length 1.
+            prompt: Put in front of every text; wins over `prompt_name`.
+            prompt_name: The name of one of the checkpoint's prompts.
+            dimensions: Keep the first so many values. Where vectors are normalized, the scaling comes after the
+                cut, so what is kept has length 1.
+            precision: "float32", "int8", "uint8", "binary" or "ubinary"; see `bothways.precision.quantize`.
+            ranges: (2, D), the smallest and largest values for "int8" and "uint8"; without it those of the texts.
+            truncation: True cuts longer texts, counted in `progress` or else logged; False makes them an
+                InputError; "window" embeds a long text piece by piece and averages the pooled pieces, weighted
+                by tokens.
+            max_length: Tokens of a sequence, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        options = self._embedder.options(
+            pooling=pooling,
+            normalize=normalize,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            dimensions=dimensions,
+            precision=precision,
+            ranges=ranges,
+            truncation=truncation,
+            max_length=_positive(max_length, "max_length") or self._max_length,
+            progress=progress,
+        )
+        return self._embed(texts, options)
+
+    def similarity(self, a: Any, b: Any) -> FloatArray:
+        """Compare texts or embeddings, each of a with each of b: (len a, len b), larger is more alike.
+
+        The measure is the checkpoint's (`spec.embed.similarity`); distances are negative.
+        """
+        return similarities(self._vectors(a, "a"), self._vectors(b, "b"), self.spec.embed.similarity, self.engine)
+
+    def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
+        if isinstance(texts, Iterator):
+            return self._embedder.embed_each(checked(texts), options)
+        return self._embedder.embed_all(many(texts), options)
+
+    def _vectors(self, values: Any, name: str) -> FloatArray:
+        if isinstance(values, Iterator):
+            values = list(values)
+        if isinstance(values, str) or (isinstance(values, Collection) and any(isinstance(v, str) for v in values)):
+            return self.embed(values)
+        return vectors(values, name)
+
+    def _encoded(self, rows: tuple[TextRows, ...]) -> Encoded:
+        return Encoded(rows, self.spec, self._padding_id)
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
+
+    @cached_property
+    def _pooler(self) -> Head | None:
+        return pooler(self.engine, self.checkpoint)
+
+    @cached_property
+    def _padding_id(self) -> int:
+        padding_id = self.checkpoint.config.get("pad_token_id")
+        return padding_id if isinstance(padding_id, int) else 0
+
+
+def _positive(value: int | None, name: str) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
+        raise InputError(f"{name} is {value!r}; it must be a whole number above zero, or None")
+    return value

@@ -1,0 +1,1 @@
+"""What computes a checkpoint: the seam, and the engines behind it."""

@@ -1,0 +1,151 @@
+"""The moving belt: texts in, sequences tokenized ahead, packed into batches, computed, results out in input order.
+
+Texts are read in the caller's thread and tokenized in another while the engine computes. Memory is bounded
+by a batch and a few chunks of text, not by the input.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from bothways.batch import split
+from bothways.errors import OutOfMemory
+from bothways.tokens import Sequence, Text
+
+__all__ = ["BATCH_TOKENS", "Tokenize", "run"]
+
+#: Tokens in a batch: enough that reading every weight once per batch costs little beside computing with it,
+#: few enough that a base-size network's widest activations take tens of megabytes.
+BATCH_TOKENS = 4096
+
+# A chunk is what the tokenizing thread takes at once; it ends at whichever of these comes first.
+_CHUNK_TEXTS = 256
+_CHUNK_CHARACTERS = 32_768
+
+# Chunks tokenized, or waiting to be, while a batch is computed.
+_CHUNKS_AHEAD = 4
+
+#: (texts, number of the first text) -> their sequences, in order.
+Tokenize = Callable[[list[Text], int], list[Sequence]]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def run(
+    texts: Iterable[Text],
+    tokenize: Tokenize,
+    compute: Callable[[list[Sequence]], _Result],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[tuple[list[Sequence], _Result]]:
+    """Yield batch after batch, in input order: its sequences and what `compute` made of them.
+
+    A failure of `texts` or `tokenize` is raised after everything before it has been yielded. Batches follow
+    the input's order: packed sequences waste nothing on unequal lengths, so there is no sorting by length.
+
+    Raises:
+        OutOfMemory: A batch of one sequence does not fit in memory. Larger batches are halved and tried again.
+    """
+    failures: list[Exception] = []
+    sequences = _until_failure(_tokenized(_until_failure(texts, failures), tokenize), failures)
+    for batch in split(sequences, batch_tokens):
+        yield from _computed(batch, compute)
+    if failures:
+        # The source is read ahead, so of two failures the tokenizer's, noted later, concerns the earlier text.
+        raise failures[-1]
+
+
+def _until_failure(items: Iterable[_Item], failures: list[Exception]) -> Iterator[_Item]:
+    """Pass items on; let a failure look like the end, so that what came before it is still worked off."""
+    try:
+        yield from items
+    except Exception as failure:
+        failures.append(failure)
+
+
+def _tokenized(texts: Iterator[Text], tokenize: Tokenize) -> Iterator[Sequence]:
+    """Tokenize in a thread, some chunks ahead; a single chunk is not worth a thread."""
+    chunks = _chunks(texts)
+    begin = list(islice(chunks, 2))
+    if len(begin) < 2:
+        for first, chunk in begin:
+            yield from _passed_on(_attempt(tokenize, chunk, first))
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    # The executor belongs to this call: nothing is shared between callers or inherited by a fork.
+    executor = ThreadPoolExecutor(1, thread_name_prefix="bothways-tokenize")
+    try:
+        ahead = deque(executor.submit(_attempt, tokenize, chunk, first) for first, chunk in begin)
+        for first, chunk in chunks:
+            ahead.append(executor.submit(_attempt, tokenize, chunk, first))
+            if len(ahead) >= _CHUNKS_AHEAD:
+                yield from _passed_on(ahead.popleft().result())
+        while ahead:
+            yield from _passed_on(ahead.popleft().result())
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _chunks(texts: Iterator[Text]) -> Iterator[tuple[int, list[Text]]]:
+    """Cut texts into chunks, each with the number of its first text."""
+    chunk: list[Text] = []
+    first = characters = 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text) if isinstance(text, str) else sum(len(part) for part in text)
+        if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
+            yield first, chunk
+            first += len(chunk)
+            chunk, characters = [], 0
+    if chunk:
+        yield first, chunk
+
+
+def _attempt(tokenize: Tokenize, chunk: list[Text], first: int) -> tuple[list[Sequence], Exception | None]:
+    """Tokenize a chunk; if a text fails, also return the sequences of the texts before it."""
+    try:
+        return tokenize(chunk, first), None
+    except Exception:
+        return _one_by_one(tokenize, chunk, first)
+
+
+def _one_by_one(tokenize: Tokenize, chunk: list[Text], first: int) -> tuple[list[Sequence], Exception | None]:
+    sequences: list[Sequence] = []
+    for n, text in enumerate(chunk):
+        try:
+            sequences += tokenize([text], first + n)
+        except Exception as failure:
+            return sequences, failure
+    return sequences, None
+
+
+def _passed_on(attempt: tuple[list[Sequence], Exception | None]) -> Iterator[Sequence]:
+    sequences, failure = attempt
+    yield from sequences
+    if failure is not None:
+        raise failure
+
+
+def _computed(
+    batch: list[Sequence], compute: Callable[[list[Sequence]], _Result]
+) -> Iterator[tuple[list[Sequence], _Result]]:
+    """Compute a batch, or its halves where it does not fit in memory."""
+    try:
+        result = compute(batch)
+    except MemoryError:
+        if len(batch) == 1:
+            raise OutOfMemory(
+                f"a sequence of {len(batch[0])} tokens does not fit in memory; pass a smaller max_length, "
+                'or to embed truncation="window"'
+            ) from None
+    else:
+        yield batch, result
+        return
+    middle = len(batch) // 2
+    yield from _computed(batch[:middle], compute)
+    yield from _computed(batch[middle:], compute)

@@ -1,0 +1,270 @@
+"""The task `embed`: texts to one vector each, as sentence-transformers computes them from the same files.
+
+Letters: T tokens, B texts or sequences of a batch, H hidden, D values of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways import stream
+from bothways.batch import pack
+from bothways.checkpoint import Checkpoint
+from bothways.engines.base import Engine, FloatArray
+from bothways.errors import CheckpointError, InputError
+from bothways.heads import Head, dense
+from bothways.pooling import choose_poolings, normalize, pool_batch
+from bothways.precision import check_precision, quantize
+from bothways.tokens import Sequence, Text, Tokenizer
+
+__all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation"]
+
+#: Called after each batch with the texts done, tokens computed and texts truncated so far.
+Progress = Callable[[int, int, int], None]
+
+Truncation = Literal[True, False, "window"]
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """One call's options, checked and with the checkpoint's own choices filled in.
+
+    Attributes:
+        skip: Leading tokens, a prompt's, that the pooling leaves out.
+        max_tokens: Tokens of a sequence, special tokens included.
+        size: D.
+    """
+
+    poolings: tuple[str, ...]
+    normalize: bool
+    prompt: str
+    skip: int
+    size: int
+    precision: str
+    ranges: npt.ArrayLike | None
+    truncation: Truncation
+    max_tokens: int
+    progress: Progress | None
+
+
+class Embedder:
+    """Embeds texts with one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int) -> None:
+        """Join the parts; nothing is loaded until a text is embedded."""
+        self._spec = checkpoint.spec
+        self._folder = checkpoint.folder
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._batch_tokens = batch_tokens
+
+    @cached_property
+    def _dense(self) -> list[Head]:
+        return [dense(self._engine, self._folder, layer) for layer in self._spec.embed.dense]
+
+    def options(
+        self,
+        *,
+        pooling: str | Iterable[str] | None,
+        normalize: bool | None,
+        prompt: str | None,
+        prompt_name: str | None,
+        dimensions: int | None,
+        precision: str,
+        ranges: npt.ArrayLike | None,
+        truncation: Truncation,
+        max_length: int | None,
+        progress: Progress | None,
+    ) -> EmbedOptions:
+        """Check a call's options and fill in the checkpoint's own choices."""
+        embed = self._spec.embed
+        check_precision(precision)
+        if truncation not in (True, False, "window"):
+            raise InputError(f'truncation is {truncation!r}; use True, False (too long is an error) or "window"')
+        poolings = embed.pooling if pooling is None else choose_poolings(pooling)
+        prefix = self._prompt(prompt, prompt_name)
+        max_tokens = max_length or min(embed.max_tokens or self._tokenizer.max_tokens, self._tokenizer.max_tokens)
+        return EmbedOptions(
+            poolings=poolings,
+            normalize=embed.normalize if normalize is None else normalize,
+            prompt=prefix,
+            skip=self._skip(prefix, max_tokens, truncation),
+            size=self._size(poolings, dimensions),
+            precision=precision,
+            ranges=ranges,
+            truncation=truncation,
+            max_tokens=max_tokens,
+            progress=progress,
+        )
+
+    def embed_all(self, texts: list[Text], options: EmbedOptions) -> npt.NDArray[Any]:
+        """Embed a list of texts: (B, D)."""
+        embeddings = np.empty((len(texts), options.size), np.float32)  # (B, D)
+        done = 0
+        for block in self._blocks(texts, options):
+            embeddings[done : done + len(block)] = block
+            done += len(block)
+        return quantize(embeddings, options.precision, options.ranges)
+
+    def embed_each(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[npt.NDArray[Any]]:
+        """Embed a stream of texts, yielding (D,) for each."""
+        if options.precision in ("int8", "uint8") and options.ranges is None:
+            raise InputError(
+                f"precision {options.precision!r} takes its ranges from all embeddings, which a stream does not "
+                "have; pass ranges=(2, D), or a list of texts"
+            )
+        blocks = self._blocks(texts, options)
+        return (row for block in blocks for row in quantize(block, options.precision, options.ranges))
+
+    def _prompt(self, prompt: str | None, name: str | None) -> str:
+        embed = self._spec.embed
+        if prompt is not None:
+            return prompt
+        name = embed.default_prompt if name is None else name
+        if name is None:
+            return ""
+        if name not in embed.prompts:
+            raise InputError(f"prompt_name {name!r} is unknown; the checkpoint has {', '.join(sorted(embed.prompts))}")
+        return embed.prompts[name]
+
+    def _skip(self, prompt: str, max_tokens: int, truncation: Truncation) -> int:
+        """Count the prompt's tokens where the pooling leaves them out: its leading special token, not its last."""
+        if self._spec.embed.include_prompt or not prompt:
+            return 0
+        if truncation == "window":
+            raise InputError(
+                'truncation "window" can\'t be used with this checkpoint and a prompt, whose tokens it leaves out of '
+                'the pooling: only the first window has them; pass prompt="" or truncation=True'
+            )
+        sequence = self._tokenizer.tokenize([prompt], max_tokens=max_tokens, truncation=True)[0]
+        if sequence.truncated:
+            raise InputError(
+                f"the prompt {prompt!r} has {len(sequence) + sequence.truncated} tokens, the limit is {max_tokens}: "
+                "nothing of a text would be left; pass a larger max_length or a shorter prompt"
+            )
+        closed = len(sequence) > 1 and not sequence.offsets[-1].any()
+        return len(sequence) - int(closed)
+
+    def _size(self, poolings: tuple[str, ...], dimensions: int | None) -> int:
+        """Follow the vector's size through pooling, dense layers and the cut to `dimensions`."""
+        embed = self._spec.embed
+        size = self._spec.hidden_size * len(poolings)
+        for layer in embed.dense:
+            if layer.in_features != size:
+                names = "+".join(poolings)
+                message = f"{layer.folder} takes {layer.in_features} values, but {names} pooling gives {size}"
+                if poolings != embed.pooling:
+                    raise InputError(f"{message}; leave pooling at the checkpoint's {'+'.join(embed.pooling)}")
+                raise CheckpointError(f"{message}; the checkpoint's files contradict each other")
+            size = layer.out_features
+        if dimensions is None:
+            return min(embed.dimensions or size, size)
+        if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= size:
+            raise InputError(f"dimensions is {dimensions!r}; the embeddings have {size} values, so pass 1 to {size}")
+        return dimensions
+
+    def _blocks(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[FloatArray]:
+        """Embed texts in order, a block (some B, D) at a time."""
+        pooled = self._pooled_windows if options.truncation == "window" else self._pooled
+        tokens = truncated = done = 0
+        for sequences, vectors in pooled(_prompted(texts, options.prompt), options):
+            block = self._finished(vectors, options)
+            done += len(block)
+            tokens += sum(len(sequence) for sequence in sequences)
+            truncated += sum(sequence.truncated > 0 for sequence in sequences)
+            if options.progress is not None:
+                options.progress(done, tokens, truncated)
+            yield block
+        if truncated and options.progress is None:
+            _warn(truncated, done, options.max_tokens)
+
+    def _pooled(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            truncation = options.truncation is True
+            return self._tokenizer.tokenize(chunk, max_tokens=options.max_tokens, truncation=truncation, first=first)
+
+        return self._run(texts, tokenize, options)
+
+    def _pooled_windows(
+        self, texts: Iterable[Text], options: EmbedOptions
+    ) -> Iterator[tuple[list[Sequence], FloatArray]]:
+        """Pool every text's windows, then average them by their numbers of tokens."""
+        # How many windows each text has: filled while tokenizing, so always before its windows arrive here.
+        counts: deque[int] = deque()
+
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            windows = [self._tokenizer.windows(text, max_tokens=options.max_tokens) for text in chunk]
+            counts.extend(map(len, windows))
+            return [window for group in windows for window in group]
+
+        lengths: list[int] = []
+        rows: list[FloatArray] = []
+        for sequences, vectors in self._run(texts, tokenize, options):
+            finished: list[FloatArray] = []
+            for sequence, row in zip(sequences, vectors, strict=True):
+                lengths.append(len(sequence))
+                rows.append(row)
+                if len(rows) == counts[0]:
+                    finished.append(_average(rows, lengths))
+                    counts.popleft()
+                    lengths, rows = [], []
+            yield sequences, np.stack(finished) if finished else vectors[:0]
+
+    def _run(
+        self, texts: Iterable[Text], tokenize: stream.Tokenize, options: EmbedOptions
+    ) -> Iterator[tuple[list[Sequence], FloatArray]]:
+        """Compute and pool: for each batch its sequences and their vectors (B, D)."""
+
+        def compute(sequences: list[Sequence]) -> FloatArray:
+            batch = pack(sequences, self._spec)
+            if options.poolings == ("mean",) and not options.skip:
+                return self._engine.encode(batch, rows="mean").rows
+            if options.poolings == ("cls",) and not options.skip:
+                return self._engine.encode(batch, rows="first").rows
+            return pool_batch(self._engine.encode(batch).rows, batch.starts, options.poolings, options.skip)
+
+        return stream.run(texts, tokenize, compute, batch_tokens=self._batch_tokens)
+
+    def _finished(self, vectors: FloatArray, options: EmbedOptions) -> FloatArray:
+        """Take pooled vectors through the dense layers, the cut and the scaling."""
+        if not len(vectors):
+            return np.zeros((0, options.size), np.float32)
+        for layer in self._dense:
+            vectors = layer(vectors)
+        # Contiguous rows, so that the sum inside normalize runs the same way whatever the cut.
+        vectors = np.ascontiguousarray(vectors[:, : options.size])
+        return normalize(vectors) if options.normalize else vectors
+
+
+def _prompted(texts: Iterable[Text], prompt: str) -> Iterable[Text]:
+    if not prompt:
+        return texts
+    return (prompt + text if isinstance(text, str) else (prompt + text[0], text[1]) for text in texts)
+
+
+def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:
+    """Average windows' vectors, each (D,), weighted by tokens; a single window stays as it is, bit for bit."""
+    if len(rows) == 1:
+        return rows[0]
+    weights = np.array(lengths, np.float64) / sum(lengths)
+    average: FloatArray = np.add.reduce(np.stack(rows) * weights[:, None], axis=0).astype(np.float32)
+    return average
+
+
+def _warn(truncated: int, texts: int, max_tokens: int) -> None:
+    import logging
+
+    logging.getLogger("bothways").warning(
+        "%d of %d texts were longer than %d tokens and were cut; "
+        'pass truncation="window" to embed all of them, or truncation=False to make this an error',
+        truncated,
+        texts,
+        max_tokens,
+    )

@@ -1,0 +1,178 @@
+"""The task `encode`: texts to token vectors, with everything a reader of the network may want to see.
+
+Letters: B texts, S longest sequence, n one sequence's tokens, H hidden, N heads, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways import stream
+from bothways.batch import pack
+from bothways.engines.base import Engine, FloatArray
+from bothways.heads import Head
+from bothways.spec import Spec
+from bothways.tokens import Sequence, Text, Tokenizer
+
+__all__ = ["Encoded", "TextRows", "encode_texts"]
+
+
+@dataclass(frozen=True, eq=False)
+class TextRows:
+    """What was computed for one text, unpadded.
+
+    Attributes:
+        sequence: The text's tokens.
+        rows: (n, H).
+        pooled: (H,) the pooler's output, or None without a pooler.
+        layers: L + 1 arrays (n, H), if asked for.
+        attentions: (L, N, n, n), if asked for.
+    """
+
+    sequence: Sequence
+    rows: FloatArray
+    pooled: FloatArray | None
+    layers: list[FloatArray] | None
+    attentions: FloatArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The token vectors of B texts. Padded arrays are made when first read; padding is zeros on the right.
+
+    Attributes:
+        texts: The unpadded results, one per text.
+        spec: The network that computed them.
+        padding_id: The token id that fills `input_ids`.
+    """
+
+    texts: tuple[TextRows, ...]
+    spec: Spec
+    padding_id: int
+
+    def __len__(self) -> int:
+        """The number of texts."""
+        return len(self.texts)
+
+    def __repr__(self) -> str:
+        """The sizes, not the numbers."""
+        tokens = sum(len(text.sequence) for text in self.texts)
+        return f"Encoded({len(self)} texts, {tokens} tokens, hidden size {self.spec.hidden_size})"
+
+    @cached_property
+    def input_ids(self) -> npt.NDArray[np.int64]:
+        """(B, S) token ids."""
+        ids = self._padded([text.sequence.ids for text in self.texts], (), np.int64)
+        ids[self.attention_mask == 0] = self.padding_id
+        return ids
+
+    @cached_property
+    def attention_mask(self) -> npt.NDArray[np.int64]:
+        """(B, S), 1 at tokens and 0 at padding."""
+        return self._padded([np.ones(len(text.sequence)) for text in self.texts], (), np.int64)
+
+    @cached_property
+    def last_hidden_state(self) -> FloatArray:
+        """(B, S, H) token vectors."""
+        return self._padded([text.rows for text in self.texts], (self.spec.hidden_size,), np.float32)
+
+    @cached_property
+    def pooler_output(self) -> FloatArray | None:
+        """(B, H), or None where the checkpoint has no trained pooler: `pooler_reason` says why."""
+        if not self.spec.pooler:
+            return None
+        rows = [text.pooled for text in self.texts if text.pooled is not None]
+        return np.stack(rows) if rows else np.zeros((0, self.spec.hidden_size), np.float32)
+
+    @property
+    def pooler_reason(self) -> str:
+        """Why `pooler_output` is None, or ""."""
+        return self.spec.pooler_reason
+
+    @property
+    def tokens(self) -> list[list[str]]:
+        """Each text's tokens as strings."""
+        return [text.sequence.tokens for text in self.texts]
+
+    @property
+    def offsets(self) -> list[npt.NDArray[Any]]:
+        """For each text (n, 2): where each token starts and ends in it, in characters; (0, 0) for special tokens."""
+        return [text.sequence.offsets for text in self.texts]
+
+    @property
+    def truncated(self) -> list[int]:
+        """How many tokens of each text were cut off; 0 where it is whole."""
+        return [text.sequence.truncated for text in self.texts]
+
+    @cached_property
+    def hidden_states(self) -> tuple[FloatArray, ...] | None:
+        """L + 1 arrays (B, S, H): the embeddings and every layer's output; None unless asked for."""
+        layers = [text.layers for text in self.texts if text.layers is not None]
+        if not layers:
+            return None
+        width = (self.spec.hidden_size,)
+        return tuple(self._padded(list(rows), width, np.float32) for rows in zip(*layers, strict=True))
+
+    @cached_property
+    def attentions(self) -> tuple[FloatArray, ...] | None:
+        """L arrays (B, N, S, S) of probabilities, zero at padding; None unless asked for."""
+        given = [text.attentions for text in self.texts if text.attentions is not None]
+        if not given:
+            return None
+        longest = max(array.shape[-1] for array in given)
+        shape = (self.spec.num_layers, len(given), self.spec.num_heads, longest, longest)
+        padded = np.zeros(shape, np.float32)  # (L, B, N, S, S)
+        for n, array in enumerate(given):
+            padded[:, n, :, : array.shape[-1], : array.shape[-1]] = array
+        return tuple(padded)
+
+    def _padded(self, parts: list[npt.NDArray[Any]], last: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+        """Stack arrays (n, *last) into (B, S, *last)."""
+        padded = np.zeros((len(parts), max(map(len, parts), default=0), *last), dtype)
+        for n, part in enumerate(parts):
+            padded[n, : len(part)] = part
+        return padded
+
+
+def encode_texts(
+    texts: Iterable[Text],
+    engine: Engine,
+    spec: Spec,
+    tokenizer: Tokenizer,
+    pooler: Head | None,
+    *,
+    max_tokens: int | None,
+    truncation: bool,
+    hidden_states: bool,
+    attentions: bool,
+    batch_tokens: int,
+) -> Iterator[TextRows]:
+    """Compute every token's vector, text after text."""
+
+    def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+        return tokenizer.tokenize(chunk, max_tokens=max_tokens, truncation=truncation, first=first)
+
+    def compute(sequences: list[Sequence]) -> list[TextRows]:
+        batch = pack(sequences, spec)
+        hidden = engine.encode(batch, rows="all", hidden_states=hidden_states, attentions=attentions)
+        pooled = None if pooler is None else pooler(hidden.rows[batch.starts[:-1]])  # (B, H)
+        cuts = [slice(start, end) for start, end in zip(batch.starts, batch.starts[1:], strict=False)]
+        return [
+            TextRows(
+                sequence,
+                hidden.rows[cut],
+                None if pooled is None else pooled[n],
+                None if hidden.layers is None else [layer[cut] for layer in hidden.layers],
+                None if hidden.attentions is None else hidden.attentions[n],
+            )
+            for n, (sequence, cut) in enumerate(zip(sequences, cuts, strict=True))
+        ]
+
+    for _, results in stream.run(texts, tokenize, compute, batch_tokens=batch_tokens):
+        yield from results

@@ -1,0 +1,166 @@
+"""A naive float64 twin of the network in NumPy: one small function per step, no packing, no tricks.
+
+It is an `Engine`, so that everything above the seam runs on it, and the oracle for the engines that are fast.
+Letters: n a sequence's tokens, H hidden, N heads, D head size, I inner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+from bothways.batch import TokenBatch
+from bothways.checkpoint import Checkpoint
+from bothways.engines.base import FloatArray, Hidden, Rows
+from bothways.spec import Spec
+
+Array = npt.NDArray[np.float64]
+Weights = Mapping[str, Array]
+
+
+class ReferenceEngine:
+    """Computes one checkpoint's network, a sequence at a time, in float64."""
+
+    name = "reference"
+    level = "numpy"
+    dtype = "float64"
+    threads = 1
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.spec = checkpoint.spec
+        self.weights: dict[str, Array] = {
+            name: tensor.float32().astype(np.float64) for name, tensor in checkpoint.tensors.items()
+        }
+
+    def encode(
+        self, batch: TokenBatch, *, rows: Rows = "all", hidden_states: bool = False, attentions: bool = False
+    ) -> Hidden:
+        texts = []
+        for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True):
+            cut = slice(start, end)
+            texts.append(forward(self.spec, self.weights, batch.ids[cut], batch.positions[cut], batch.token_types[cut]))
+        return Hidden(
+            rows=_rows([text.layers[-1] for text in texts], rows, self.spec.hidden_size),
+            layers=_layers(texts, self.spec) if hidden_states else None,
+            attentions=[np.stack(text.attentions).astype(np.float32) for text in texts] if attentions else None,
+        )
+
+    def linear(self, weight: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
+        wide = weight.astype(np.float64)
+        offset = np.zeros(len(wide)) if bias is None else bias.astype(np.float64)
+
+        def apply(x: FloatArray) -> FloatArray:
+            # Row by row, so that no product depends on how many are computed at once.
+            products = [np.add.reduce(wide * row, axis=1) + offset for row in x.astype(np.float64)]
+            return np.array(products, np.float32).reshape(len(x), len(wide))
+
+        return apply
+
+
+@dataclass
+class Text:
+    """What one sequence went through: L + 1 arrays (n, H) and L arrays (N, n, n)."""
+
+    layers: list[Array]
+    attentions: list[Array]
+
+
+def forward(
+    spec: Spec, weights: Weights, ids: npt.NDArray[Any], positions: npt.NDArray[Any], types: npt.NDArray[Any]
+) -> Text:
+    """Run one sequence through the network."""
+    text = Text([embeddings(spec, weights, ids, positions, types)], [])
+    for n in range(spec.num_layers):
+        hidden, probabilities = layer(spec, weights, f"layers.{n}", text.layers[-1])
+        text.layers.append(hidden)
+        text.attentions.append(probabilities)
+    return text
+
+
+def embeddings(
+    spec: Spec, weights: Weights, ids: npt.NDArray[Any], positions: npt.NDArray[Any], types: npt.NDArray[Any]
+) -> Array:
+    """Word, position and token type rows, added and normed."""
+    total = weights["embeddings.word"][ids] + weights["embeddings.position"][positions]
+    if spec.num_token_types:
+        total = total + weights["embeddings.token_type"][types]
+    return norm(spec, weights, "embeddings.norm", total)
+
+
+def layer(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
+    """Attention, then the feed-forward part, each added to its input and normed behind."""
+    mixed, probabilities = attention(spec, weights, name, hidden)
+    mixed = linear(weights, f"{name}.attention_output", mixed)
+    hidden = norm(spec, weights, f"{name}.attention_norm", hidden + mixed)
+    inner = ACTIVATIONS[spec.activation](linear(weights, f"{name}.inner", hidden))
+    output = linear(weights, f"{name}.output", inner)
+    return norm(spec, weights, f"{name}.output_norm", hidden + output), probabilities
+
+
+def attention(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
+    """Every token's mix of all tokens' values, head by head: (n, H) and the probabilities (N, n, n)."""
+    query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
+    probabilities = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size))
+    mixed = probabilities @ value  # (N, n, D)
+    return mixed.transpose(1, 0, 2).reshape(hidden.shape), probabilities
+
+
+def heads(spec: Spec, rows: Array) -> Array:
+    """(n, H) to (N, n, D)."""
+    return rows.reshape(len(rows), spec.num_heads, spec.head_size).transpose(1, 0, 2)
+
+
+def linear(weights: Weights, name: str, rows: Array) -> Array:
+    return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def norm(spec: Spec, weights: Weights, name: str, rows: Array) -> Array:
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + spec.norm_eps)
+    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_fast": lambda x: 0.5 * x * (1 + np.tanh(0.7978845608 * x * (1 + 0.044715 * x * x))),
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x * sigmoid(x),
+    "tanh": np.tanh,
+}
+
+
+def cosines(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """The cosine of each row of a with the same row of b."""
+    left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosine: Array = (left * right).sum(axis=1) / lengths
+    return cosine
+
+
+def _rows(last: list[Array], rows: Rows, size: int) -> FloatArray:
+    if not last:
+        return np.zeros((0, size), np.float32)
+    if rows == "all":
+        return np.concatenate(last).astype(np.float32)
+    kept = [text[0] if rows == "first" else text.mean(axis=0) for text in last]
+    return np.stack(kept).astype(np.float32)
+
+
+def _layers(texts: list[Text], spec: Spec) -> list[FloatArray]:
+    return [_rows([text.layers[n] for text in texts], "all", spec.hidden_size) for n in range(spec.num_layers + 1)]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli_model import LetterModel
+from click.testing import CliRunner, Result
+
+from bothways.cli import main
+from bothways.encoder import Encoder
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setattr(Encoder, "from_pretrained", LetterModel.from_pretrained)
+    monkeypatch.setenv("BOTHWAYS_MODEL", "stand-in")
+
+
+def similarity(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["similarity", *arguments])
+
+
+def test_two_texts_give_one_score():
+    # (2, 1, 1) . (3, 0, 1)
+    assert similarity("ab", "xyz").stdout == "7.0000\n"
+
+
+def test_more_texts_give_a_matrix_with_the_texts_beside_it():
+    lines = similarity("ab", "xyz", "\x1b[1m").stdout.splitlines()
+    assert lines[0].split() == ["1", "2", "3"]
+    assert lines[1].split() == ["1", "6.0000", "7.0000", "9.0000", "ab"]
+    assert lines[2].split() == ["2", "7.0000", "10.0000", "13.0000", "xyz"]
+    assert "\x1b" not in lines[3]
+
+
+def test_json_names_measure_texts_and_scores():
+    assert json.loads(similarity("ab", "xyz", "--json").stdout) == {
+        "similarity": "dot",
+        "texts": ["ab", "xyz"],
+        "scores": [[6, 7], [7, 10]],
+    }
+
+
+def test_cut_texts_are_noted():
+    assert similarity("1 2 3 4 5", "b").stderr == "note: 1 text was longer than 4 tokens and was cut\n"
+
+
+@pytest.mark.parametrize("texts", [[], ["one"]])
+def test_fewer_than_two_texts_are_bad_usage(texts):
+    result = similarity(*texts)
+    assert result.exit_code == 2
+    assert f"two texts or more, not {len(texts)}" in result.stderr

@@ -1,0 +1,410 @@
+"""The task embed: the numbers of sentence-transformers from the same files, on every engine."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reference import cosines
+
+from bothways import Encoder
+from bothways.errors import CheckpointError, InputError
+from bothways.spec import POOLINGS
+from bothways.stream import run
+
+LoadEncoder = Callable[..., Encoder]
+
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "How do I reset the PIN of my debit card?",
+    "Øre, æble, åben: three Danish words with three letters of their own.",
+    "Die Straße ist wegen Überflutung gesperrt; bitte weiträumig umfahren!",
+    "Le cœur a ses raisons que la raison ne connaît point.",
+    "¿Dónde está la estación de autobuses más cercana?",
+    "Москва не сразу строилась.",
+    "Η Αθήνα είναι η πρωτεύουσα της Ελλάδας.",
+    "ראש הממשלה נסע אתמול לירושלים.",
+    "ذهبت القطة إلى البيت الكبير.",
+    "यह किताब बहुत अच्छी है।",
+    "இந்தப் புத்தகம் நன்றாக உள்ளது.",
+    "আমি বাংলায় গান গাই।",
+    "ฉันชอบกินข้าวผัดมาก",
+    "我喜欢在下雨天读书。",
+    "吾輩は猫である。名前はまだ無い。",
+    "오늘 날씨가 정말 좋네요.",
+    "Ես սիրում եմ կարդալ։",
+    "მე მიყვარს წიგნები.",
+    "ሰላም ለዓለም",
+    "ខ្ញុំចូលចិត្តអាន",
+    "👩‍👩‍👧‍👦 family 🎉🎉 and a flag 🇫🇷",
+    "def f(x): return x ** 2  # a comment\n\tprint(f(3))",
+    "2 + 2 = 4; 3.14159 ≈ π; ∑ᵢ xᵢ² ≤ ∞",
+    "https://example.org/a/b?c=d&e=f#g and name@example.org",
+    "[CLS] special [SEP] tokens [MASK] inside [UNK] a text",
+    "ﬁne ｆｕｌｌｗｉｄｔｈ e\u0301a\u0300 \u200bzero\u200dwidth\u00a0space\x00nul",
+    "",
+    " ",
+    "supercalifragilisticexpialidocious" * 4,
+)
+
+
+def varied_texts(count: int = 300) -> list[str]:
+    """Texts of every script, alone, joined and cut, from nothing to past the length limit."""
+    source = random.Random(11)
+    texts = [*SENTENCES, " ".join(SENTENCES)]
+    while len(texts) < count:
+        joined = " ".join(source.choices(SENTENCES, k=source.choice((1, 1, 1, 2, 2, 3, 5))))
+        texts.append(joined[source.randrange(20) : source.randrange(30, 400)])
+    return texts
+
+
+@pytest.fixture(scope="session")
+def oracle(minilm: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm), device="cpu")
+
+
+@pytest.fixture
+def small(bert_folder: Path, tmp_path: Path, load: LoadEncoder) -> Callable[..., tuple[Any, Encoder]]:
+    """Builds a sentence-transformers model on the small network, and opens what it saves as an Encoder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    def build(*modules: Any, mode: Any = "mean", include_prompt: bool = True, **settings: Any) -> tuple[Any, Encoder]:
+        first = [Transformer(str(bert_folder)), Pooling(20, mode, include_prompt=include_prompt)]
+        model = SentenceTransformer(modules=[*first, *modules], device="cpu", **settings)
+        model.save_pretrained(str(tmp_path / "saved"))
+        return model, load(tmp_path / "saved")
+
+    return build
+
+
+def dense(size: int, out: int, activation: str = "Tanh", bias: bool = True) -> Any:
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    torch.manual_seed(out)
+    return Dense(size, out, bias=bias, activation_function=getattr(torch.nn, activation)())
+
+
+def test_embeddings_equal_sentence_transformers(encoder: Encoder, oracle: Any) -> None:
+    texts = varied_texts()
+    found = encoder.embed(texts)
+    assert found.shape == (len(texts), 384)
+    assert found.dtype == np.float32
+    assert cosines(found, oracle.encode(texts)).min() >= 0.999999
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [*POOLINGS, ("cls", "mean", "lasttoken")])
+def test_every_pooling_of_the_real_model_equals_sentence_transformers(encoder: Encoder, oracle: Any, mode: Any) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    names = [{"mean_sqrt_len": "mean_sqrt_len_tokens"}.get(m, m) for m in ([mode] if isinstance(mode, str) else mode)]
+    model = SentenceTransformer(modules=[oracle[0], Pooling(384, names)], device="cpu")
+    texts = varied_texts(36)
+    found = encoder.embed(texts, pooling=mode, normalize=False)
+    expected = model.encode(texts)
+    assert found.shape == expected.shape
+    assert cosines(found, expected).min() >= 0.999999
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mode", ["max", ("mean", "cls"), ("weightedmean", "lasttoken", "mean_sqrt_len_tokens")])
+def test_the_checkpoints_own_pooling_is_used_in_its_own_order(small: Any, mode: Any) -> None:
+    model, encoder = small(mode=mode)
+    texts = varied_texts(60)
+    np.testing.assert_allclose(encoder.embed(texts), model.encode(texts), atol=2e-5)
+
+
+def test_prompts_are_put_in_front_as_in_sentence_transformers(small: Any) -> None:
+    prompts = {"query": "query: ", "passage": "a passage to be found: "}
+    model, encoder = small(prompts=prompts, default_prompt_name="passage")
+    texts = varied_texts(40)
+    for options in ({}, {"prompt_name": "query"}, {"prompt": "other "}, {"prompt": ""}, {"prompt_name": "document"}):
+        np.testing.assert_allclose(encoder.embed(texts, **options), model.encode(texts, **options), atol=2e-5)
+    both = encoder.embed(texts, prompt="other ", prompt_name="query")
+    np.testing.assert_array_equal(both, encoder.embed(texts, prompt="other "))
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max", "weightedmean", ("cls", "mean")])
+def test_prompt_tokens_are_left_out_of_the_pooling_where_the_checkpoint_says_so(small: Any, mode: Any) -> None:
+    model, encoder = small(mode=mode, include_prompt=False, prompts={"query": "represent this sentence: "})
+    texts = varied_texts(40)
+    for options in ({}, {"prompt_name": "query"}, {"prompt": "x"}):
+        np.testing.assert_allclose(encoder.embed(texts, **options), model.encode(texts, **options), atol=2e-5)
+
+
+def test_a_prompt_that_leaves_nothing_of_a_text_is_an_error(small: Any) -> None:
+    _, encoder = small(include_prompt=False)
+    with pytest.raises(InputError, match="has 32 tokens, the limit is 12: nothing of a text would be left"):
+        encoder.embed(["text"], prompt="word " * 30, max_length=12)
+    with pytest.raises(InputError, match="only the first window has them"):
+        encoder.embed(["text"], prompt="word", truncation="window")
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid"])
+def test_dense_layers_equal_sentence_transformers(small: Any, activation: str) -> None:
+    model, encoder = small(dense(20, 9, activation), dense(9, 33, "Identity", bias=False))
+    texts = varied_texts(40)
+    found = encoder.embed(texts)
+    np.testing.assert_allclose(found, model.encode(texts), atol=2e-5)
+    np.testing.assert_array_equal(encoder.embed(texts[7])[0], found[7])
+
+
+def test_dense_weights_of_another_shape_are_refused(small: Any) -> None:
+    _, encoder = small(dense(20, 9))
+    folder = encoder.checkpoint.folder / encoder.spec.embed.dense[0].folder
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"out_features": 9', '"out_features": 8'))
+    from bothways.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(encoder.checkpoint.folder)
+    other = Encoder(checkpoint, encoder.tokenizer, encoder.engine)
+    with pytest.raises(CheckpointError, match=r"'linear.weight' with shape \(9, 20\); .* asks for \(8, 20\)"):
+        other.embed("text")
+
+
+def test_dense_weights_that_are_missing_are_refused(small: Any) -> None:
+    _, encoder = small(dense(20, 9))
+    (encoder.checkpoint.folder / encoder.spec.embed.dense[0].folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="pytorch_model.bin is never read"):
+        encoder.embed("text")
+
+
+def test_a_pooling_that_the_dense_layer_does_not_take_is_refused(small: Any) -> None:
+    _, encoder = small(dense(20, 9))
+    with pytest.raises(InputError, match=r"takes 20 values, but cls\+mean pooling gives 40; leave pooling at"):
+        encoder.embed("text", pooling=["mean", "cls"])
+
+
+def test_dimensions_are_cut_then_normalized(encoder: Encoder, oracle: Any) -> None:
+    texts = varied_texts(40)
+    found = encoder.embed(texts, dimensions=100)
+    expected = oracle.encode(texts, truncate_dim=100, normalize_embeddings=True)
+    assert found.shape == (40, 100)
+    assert cosines(found, expected).min() >= 0.999999
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    plain = encoder.embed(texts, normalize=False)
+    np.testing.assert_array_equal(encoder.embed(texts, normalize=False, dimensions=100), plain[:, :100])
+
+
+def test_the_checkpoints_own_dimensions_are_used(small: Any) -> None:
+    model, encoder = small(truncate_dim=12)
+    texts = varied_texts(40)
+    np.testing.assert_allclose(encoder.embed(texts), model.encode(texts), atol=2e-5)
+    assert encoder.embed(texts, dimensions=20).shape == (40, 20)
+
+
+@pytest.mark.parametrize("dimensions", [0, -1, 385, True, 2.5])
+def test_dimensions_outside_the_vector_are_refused(encoder: Encoder, dimensions: Any) -> None:
+    with pytest.raises(InputError, match="the embeddings have 384 values, so pass 1 to 384"):
+        encoder.embed("text", dimensions=dimensions)
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
+def test_precision_equals_sentence_transformers_on_the_same_vectors(encoder: Encoder, precision: str) -> None:
+    from sentence_transformers.util import quantize_embeddings
+
+    texts = varied_texts(120)
+    expected = quantize_embeddings(encoder.embed(texts), precision)
+    found = encoder.embed(texts, precision=precision)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_stream_in_int8_needs_ranges(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="which a stream does not have; pass ranges"):
+        encoder.embed(iter(["a", "b"]), precision="int8")
+    vectors = encoder.embed(["a", "b"])
+    ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    found = list(encoder.embed(iter(["a", "b"]), precision="int8", ranges=ranges))
+    np.testing.assert_array_equal(found, encoder.embed(["a", "b"], precision="int8"))
+    assert next(encoder.embed(iter(["a"]), precision="binary")).shape == (48,)
+
+
+def test_a_texts_vector_has_the_same_bits_in_any_company(encoder: Encoder) -> None:
+    texts = varied_texts(60)
+    together = encoder.embed(texts)
+    order = random.Random(5).sample(range(len(texts)), len(texts))
+    np.testing.assert_array_equal(encoder.embed([texts[n] for n in order]), together[order])
+    for n in range(0, len(texts), 7):
+        np.testing.assert_array_equal(encoder.embed(texts[n])[0], together[n])
+
+
+def test_the_token_budget_never_changes_a_bit(load: LoadEncoder, bert_folder: Path) -> None:
+    texts = varied_texts(80)
+    options: dict[str, Any] = {"pooling": ["max", "mean", "weightedmean"], "normalize": True, "dimensions": 37}
+    results = [load(bert_folder, batch_tokens=n).embed(texts, **options) for n in (1, 50, 700, 100_000)]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_an_iterator_gives_an_iterator_of_rows(encoder: Encoder) -> None:
+    texts = varied_texts(40)
+    rows = encoder.embed(iter(texts))
+    assert isinstance(rows, Iterator)
+    first = next(rows)
+    assert first.shape == (384,)
+    np.testing.assert_array_equal(np.stack([first, *rows]), encoder.embed(texts))
+
+
+def test_one_text_gives_one_row_and_no_text_gives_none(encoder: Encoder) -> None:
+    assert encoder.embed("hello").shape == (1, 384)
+    assert encoder.embed(("hello", "world")).shape == (2, 384)
+    assert encoder.embed(np.array(["hello", "world"])).shape == (2, 384)
+    assert encoder.embed([]).shape == (0, 384)
+    assert encoder.embed([], dimensions=7, precision="int8").shape == (0, 7)
+    assert encoder.embed([], truncation="window").dtype == np.float32
+    assert list(encoder.embed(iter([]))) == []
+
+
+def test_awkward_texts_are_embedded(encoder: Encoder) -> None:
+    texts = ["", "\0", "a" * 100_000, "🎉" * 50, "\u200b", "\n\n"]
+    assert np.isfinite(encoder.embed(texts)).all()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a", 3], "text 1 is 3; it must be a string"),
+        ([("a", "b")], r"text 0 is \('a', 'b'\); it must be a string"),
+        (None, "texts is None; pass a string, a list of them or an iterator"),
+        (b"bytes", "texts is b'bytes'"),
+        ({"a": 1}, "texts is {'a': 1}"),
+        (["fine", "\ud800"], "text 1 has a lone surrogate"),
+    ],
+)
+def test_what_is_no_text_is_named(encoder: Encoder, texts: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        encoder.embed(texts)
+
+
+def test_a_stream_delivers_what_came_before_a_bad_text(encoder: Encoder) -> None:
+    rows = encoder.embed(iter(["a", "b", 3]))
+    assert len([next(rows), next(rows)]) == 2
+    with pytest.raises(InputError, match="text 2 is 3"):
+        next(rows)
+
+
+def test_a_long_text_is_cut_at_the_checkpoints_limit_for_embedding(encoder: Encoder, oracle: Any) -> None:
+    text = "word " * 400
+    counts = []
+    found = encoder.embed(["short", text], progress=lambda *done: counts.append(done))
+    assert cosines(found, oracle.encode(["short", text])).min() >= 0.999999
+    assert counts[-1] == (2, 3 + 256, 1)
+
+
+def test_a_cut_is_logged_where_nobody_counts(encoder: Encoder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "bothways"):
+        encoder.embed(["short", "word " * 400])
+    assert "1 of 2 texts were longer than 256 tokens and were cut" in caplog.text
+
+
+def test_a_long_text_is_an_error_where_it_must_not_be_cut(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="text 1 has 402 tokens"):
+        encoder.embed(["short", "word " * 400], truncation=False)
+
+
+def test_max_length_holds_per_call_and_per_encoder(load: LoadEncoder, bert_folder: Path) -> None:
+    text = "one two three four five six seven eight nine ten"
+    encoder = load(bert_folder)
+    cut = encoder.embed(text, max_length=6)
+    np.testing.assert_array_equal(cut, encoder.embed("one two three four"))
+    np.testing.assert_array_equal(load(bert_folder, max_length=6).embed(text), cut)
+    np.testing.assert_array_equal(load(bert_folder, max_length=6).embed(text, max_length=60), encoder.embed(text))
+    with pytest.raises(InputError, match="64"):
+        encoder.embed(text, max_length=65)
+    with pytest.raises(InputError, match="max_length is 0; it must be a whole number above zero"):
+        encoder.embed(text, max_length=0)
+
+
+@pytest.mark.parametrize("batch_tokens", [10, 4096])
+def test_windows_are_averaged_by_their_tokens(load: LoadEncoder, bert_folder: Path, batch_tokens: int) -> None:
+    encoder = load(bert_folder, batch_tokens=batch_tokens)
+    words = [f"word{n}" for n in range(30)]
+    texts = ["short", " ".join(words), "", "another short one"]
+    windows = encoder.tokenizer.windows(texts[1], max_tokens=16)
+    assert len(windows) > 3
+    pieces = [texts[1][w.offsets[1][0] : w.offsets[-2][1]] for w in windows]
+    plain = encoder.embed(pieces, normalize=False).astype(np.float64)
+    expected = np.average(plain, axis=0, weights=[len(w) for w in windows])
+    found = encoder.embed(texts, truncation="window", max_length=16)
+    np.testing.assert_allclose(found[1], expected, atol=1e-4)
+    np.testing.assert_array_equal(found[[0, 2, 3]], encoder.embed([texts[0], texts[2], texts[3]]))
+
+
+def test_progress_counts_texts_and_tokens_after_every_batch(load: LoadEncoder, bert_folder: Path) -> None:
+    encoder = load(bert_folder, batch_tokens=20)
+    texts = ["one two three"] * 9
+    for truncation in (True, "window"):
+        counts: list[tuple[int, ...]] = []
+        encoder.embed(texts, truncation=truncation, progress=lambda *done, to=counts: to.append(done))
+        assert counts == [(4, 20, 0), (8, 40, 0), (9, 45, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pooling": "pooler"}, "makes poor embeddings"),
+        ({"pooling": "average"}, "pooling 'average' is unknown"),
+        ({"prompt_name": "poem"}, "prompt_name 'poem' is unknown; the checkpoint has document, query"),
+        ({"precision": "int4"}, "precision 'int4' is unknown"),
+        ({"truncation": "cut"}, "truncation is 'cut'; use True, False"),
+    ],
+)
+def test_an_unknown_option_is_refused_before_anything_is_read(
+    encoder: Encoder, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        encoder.embed(iter(["text"]), **options)
+
+
+def test_eight_threads_at_once_get_the_same_bits(encoder: Encoder) -> None:
+    texts = varied_texts(40)[:12]
+    expected = encoder.embed(texts)
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(encoder.embed(texts))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    for result in found:
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_a_failing_batch_is_halved_down_to_what_fits(load: LoadEncoder, bert_folder: Path) -> None:
+    encoder = load(bert_folder)
+    whole, texts = encoder.engine.encode, varied_texts(40)
+    expected = encoder.embed(texts)
+
+    def small_only(batch: Any, **options: Any) -> Any:
+        if len(batch) > 3:
+            raise MemoryError
+        return whole(batch, **options)
+
+    class SmallMemory:
+        name, level, dtype, threads = "small", "", "", 1
+        encode = staticmethod(small_only)
+        linear = staticmethod(encoder.engine.linear)
+
+    limited = Encoder(encoder.checkpoint, encoder.tokenizer, SmallMemory())
+    np.testing.assert_array_equal(limited.embed(texts), expected)
+
+
+def test_the_belt_carries_everything(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("bothways.stream.run", lambda *given, **options: calls.append(1) or run(*given, **options))
+    encoder.embed("text")
+    encoder.encode("text")
+    assert len(calls) == 2

@@ -1,0 +1,72 @@
+"""Tiny checkpoints with random weights for the tests, written by transformers itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+#: What makes each model type tiny; sizes differ from each other so that no two can be mixed up unseen.
+TINY: dict[str, dict[str, Any]] = {
+    model_type: {
+        "vocab_size": 37,
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "max_position_embeddings": 16,
+        "type_vocab_size": 2,
+    }
+    for model_type in ("bert", "roberta", "xlm-roberta", "camembert")
+} | {
+    "distilbert": {
+        "vocab_size": 37,
+        "dim": 12,
+        "n_layers": 2,
+        "n_heads": 3,
+        "hidden_dim": 20,
+        "max_position_embeddings": 16,
+    }
+}
+
+
+def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
+    """Make a tiny transformers model with random weights, biases included."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    settings = transformers.AutoConfig.for_model(model_type, **(TINY[model_type] | config))
+    model = getattr(transformers, kind).from_config(settings).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3)
+    return model
+
+
+def save_model(folder: Path, model_type: str, kind: str = "AutoModel", dtype: str = "float32", **config: Any) -> Any:
+    """Make a tiny model, save it as a checkpoint in `folder`, and return it."""
+    import torch
+
+    model = make_model(model_type, kind, **config).to(getattr(torch, dtype))
+    model.save_pretrained(folder)
+    return model
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Change keys of a checkpoint's config.json; None removes one."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def split_file(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Take a safetensors file apart into its header and its data."""
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size]), content[8 + size :]
+
+
+def join_file(header: Any, data: bytes, size: int | None = None) -> bytes:
+    """Put a safetensors file together from a header (an object or raw bytes) and data; `size` lies about the header."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(raw) if size is None else size).to_bytes(8, "little") + raw + data
