@@ -63,12 +63,15 @@ def main() -> None:
     search = time.perf_counter() - started
     for query, row in zip(QUERIES, scores, strict=True):
         for rank, best in enumerate(np.argsort(-row)[:SHOWN]):
-            table.add_row(query if rank == 0 else "", f"{row[best]:.3f}", SENTENCES[best], end_section=rank == SHOWN - 1)
+            table.add_row(
+                query if rank == 0 else "", f"{row[best]:.3f}", SENTENCES[best], end_section=rank == SHOWN - 1
+            )
     console.print(table)
     console.print(f"{model!r}", highlight=False)
     console.print(
-        f"loaded in {1000 * (loaded - begin):.0f} ms; {len(SENTENCES)} sentences ({counted['tokens']} tokens) embedded in "
-        f"{1000 * seconds:.1f} ms: {counted['tokens'] / seconds:,.0f} tokens/s; three queries in {1000 * search:.1f} ms"
+        f"loaded in {1000 * (loaded - begin):.0f} ms; {len(SENTENCES)} sentences ({counted['tokens']} tokens) "
+        f"embedded in {1000 * seconds:.1f} ms: {counted['tokens'] / seconds:,.0f} tokens/s; "
+        f"three queries in {1000 * search:.1f} ms"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def bert_folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-BERT_SIZES = {
+BERT_SIZES: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 20,
     "num_hidden_layers": 2,
@@ -94,7 +94,7 @@ def save_random(model_class: Any, config: Any, folder: Path) -> None:
 
 
 @pytest.fixture
-def copy_of(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def copy_of(tmp_path: Path) -> Callable[..., Path]:
     """Copies a checkpoint folder and writes JSON files into the copy; a file given as None is removed."""
 
     def copy(folder: Path, **files: Any) -> Path:

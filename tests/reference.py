@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
+from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
-from bothways.engines.base import FloatArray, Hidden, Rows
+from bothways.engines.base import Hidden, Rows
 from bothways.spec import Spec
 
 Array = npt.NDArray[np.float64]

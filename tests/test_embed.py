@@ -16,7 +16,6 @@ from reference import cosines
 from bothways import Encoder
 from bothways.errors import CheckpointError, InputError
 from bothways.spec import POOLINGS
-from bothways.stream import run
 
 LoadEncoder = Callable[..., Encoder]
 
@@ -400,11 +399,3 @@ def test_a_failing_batch_is_halved_down_to_what_fits(load: LoadEncoder, bert_fol
 
     limited = Encoder(encoder.checkpoint, encoder.tokenizer, SmallMemory())
     np.testing.assert_array_equal(limited.embed(texts), expected)
-
-
-def test_the_belt_carries_everything(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("bothways.stream.run", lambda *given, **options: calls.append(1) or run(*given, **options))
-    encoder.embed("text")
-    encoder.encode("text")
-    assert len(calls) == 2

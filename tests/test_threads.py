@@ -32,7 +32,14 @@ def test_unknown_cores_are_no_limit(tmp_path: Path) -> None:
     ("files", "quota"),
     [
         ({"membership": "0::/\n"}, None),
-        ({"membership": "0::/box/inner\n", "cg/box/cpu.max": "150000 100000\n", "cg/box/inner/cpu.max": "max 100000"}, 1.5),
+        (
+            {
+                "membership": "0::/box/inner\n",
+                "cg/box/cpu.max": "150000 100000\n",
+                "cg/box/inner/cpu.max": "max 100000",
+            },
+            1.5,
+        ),
         ({"membership": "0::/box\n", "cg/cpu.max": "400000 100000", "cg/box/cpu.max": "50000 100000"}, 0.5),
         (
             {

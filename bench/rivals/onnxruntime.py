@@ -23,7 +23,13 @@ def load(folder: Path, *, threads: int, batch_size: int = 32) -> Callable[[list[
     with tempfile.TemporaryDirectory() as folder_name:
         path = str(Path(folder_name) / "model.onnx")
         torch.onnx.export(
-            pooled_module(folder), example, path, input_names=list(axes), dynamic_axes=axes, dynamo=False, opset_version=17
+            pooled_module(folder),
+            example,
+            path,
+            input_names=list(axes),
+            dynamic_axes=axes,
+            dynamo=False,
+            opset_version=17,
         )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

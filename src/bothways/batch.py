@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bothways.arrays import IntArray
 from bothways.spec import Spec
 from bothways.tokens import Sequence
 
-__all__ = ["IntArray", "TokenBatch", "pack", "split"]
-
-IntArray = npt.NDArray[np.int32]
+__all__ = ["TokenBatch", "pack", "split"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,8 @@ class TokenBatch:
     @property
     def lengths(self) -> IntArray:
         """(B,) tokens in each sequence."""
-        return np.diff(self.starts)
+        lengths: IntArray = np.diff(self.starts)
+        return lengths
 
 
 def pack(sequences: list[Sequence], spec: Spec) -> TokenBatch:
@@ -59,12 +58,14 @@ def pack(sequences: list[Sequence], spec: Spec) -> TokenBatch:
 def _positions(ids: IntArray, starts: IntArray, spec: Spec) -> IntArray:
     """Count positions from each sequence's start; RoBERTa's padding token does not count and keeps its own row."""
     if spec.padding_id is None:
-        counted = np.arange(len(ids), dtype=np.int32)  # (T,)
-        return counted - np.repeat(starts[:-1], np.diff(starts)) + np.int32(spec.position_offset)
+        counted: IntArray = np.arange(spec.position_offset, spec.position_offset + len(ids), dtype=np.int32)  # (T,)
+        counted -= np.repeat(starts[:-1], np.diff(starts))
+        return counted
     real = ids != spec.padding_id  # (T,)
     before = np.concatenate([[0], np.cumsum(real)]).astype(np.int32)  # (T + 1,) counted tokens up to here
     rank = before[:-1] - np.repeat(before[starts[:-1]], np.diff(starts))  # (T,) 0 for a sequence's first
-    return np.where(real, rank + spec.position_offset, spec.padding_id).astype(np.int32)
+    positions: IntArray = np.where(real, rank + spec.position_offset, spec.padding_id).astype(np.int32)
+    return positions
 
 
 def split(sequences: Iterable[Sequence], batch_tokens: int) -> Iterator[list[Sequence]]:

@@ -13,8 +13,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from bothways.arrays import FloatArray
 from bothways.checkpoint import Checkpoint, open_checkpoint
-from bothways.engines.base import Engine, FloatArray
+from bothways.engines.base import Engine
 from bothways.engines.choose import choose
 from bothways.errors import InputError
 from bothways.heads import Head, pooler
@@ -23,7 +24,7 @@ from bothways.spec import Spec
 from bothways.stream import BATCH_TOKENS
 from bothways.tasks.embed import Embedder, EmbedOptions, Progress, Truncation
 from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import checked, many
+from bothways.tasks.inputs import string_list, strings, text_list, texts_and_pairs
 from bothways.tasks.similarity import similarities, vectors
 from bothways.tokens import Text, Tokenizer
 
@@ -168,8 +169,8 @@ class Encoder:
             )
 
         if isinstance(texts, Iterator):
-            return (self._encoded((row,)) for row in rows(checked(texts, pairs=True)))
-        return self._encoded(tuple(rows(many(texts, pairs=True))))
+            return (self._encoded((row,)) for row in rows(texts_and_pairs(texts)))
+        return self._encoded(tuple(rows(text_list(texts))))
 
     @overload
     def embed(
@@ -261,8 +262,8 @@ class Encoder:
 
     def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
         if isinstance(texts, Iterator):
-            return self._embedder.embed_each(checked(texts), options)
-        return self._embedder.embed_all(many(texts), options)
+            return self._embedder.embed_each(strings(texts), options)
+        return self._embedder.embed_all(string_list(texts), options)
 
     def _vectors(self, values: Any, name: str) -> FloatArray:
         if isinstance(values, Iterator):

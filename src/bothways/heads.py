@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bothways.arrays import FloatArray
 from bothways.checkpoint import Checkpoint
-from bothways.engines.base import Engine, FloatArray
+from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.safetensors import read
 from bothways.spec import DenseSpec
@@ -64,12 +65,14 @@ def _head(linear: Head, activation: Head) -> Head:
 
 def _gelu(row: FloatArray) -> FloatArray:
     # NumPy has no erf; these rows are few and short.
-    return row * np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in row.tolist()], np.float32)
+    shares: FloatArray = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in row.tolist()], np.float32)
+    return row * shares
 
 
 def _sigmoid(row: FloatArray) -> FloatArray:
     # By tanh: exp would overflow for large negative values.
-    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * row))
+    result: FloatArray = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * row))
+    return result
 
 
 def _tanh(row: FloatArray) -> FloatArray:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from bothways.batch import IntArray
-from bothways.engines.base import FloatArray
+from bothways.arrays import FloatArray, IntArray
 from bothways.errors import InputError
 from bothways.spec import POOLINGS
 

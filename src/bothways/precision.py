@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bothways.engines.base import FloatArray
+from bothways.arrays import FloatArray
 from bothways.errors import InputError
 
 __all__ = ["PRECISIONS", "check_precision", "quantize"]

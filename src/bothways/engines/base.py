@@ -10,14 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 
-__all__ = ["Engine", "FloatArray", "Hidden", "Rows"]
-
-FloatArray = npt.NDArray[np.float32]
+__all__ = ["Engine", "Hidden", "Rows"]
 
 #: Which rows an engine returns: every token's, every sequence's first, or every sequence's mean.
 Rows = Literal["all", "first", "mean"]

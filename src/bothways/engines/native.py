@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bothways import _native
+import bothways._native as _native
+from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
-from bothways.engines.base import FloatArray, Hidden, Rows
+from bothways.engines.base import Hidden, Rows
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError, InputError
 

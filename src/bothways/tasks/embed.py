@@ -9,15 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bothways import stream
+from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
-from bothways.engines.base import Engine, FloatArray
+from bothways.engines.base import Engine
 from bothways.errors import CheckpointError, InputError
 from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
@@ -104,7 +105,7 @@ class Embedder:
             progress=progress,
         )
 
-    def embed_all(self, texts: list[Text], options: EmbedOptions) -> npt.NDArray[Any]:
+    def embed_all(self, texts: list[str], options: EmbedOptions) -> npt.NDArray[Any]:
         """Embed a list of texts: (B, D)."""
         embeddings = np.empty((len(texts), options.size), np.float32)  # (B, D)
         done = 0
@@ -113,7 +114,7 @@ class Embedder:
             done += len(block)
         return quantize(embeddings, options.precision, options.ranges)
 
-    def embed_each(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[npt.NDArray[Any]]:
+    def embed_each(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[npt.NDArray[Any]]:
         """Embed a stream of texts, yielding (D,) for each."""
         if options.precision in ("int8", "uint8") and options.ranges is None:
             raise InputError(
@@ -170,7 +171,7 @@ class Embedder:
             raise InputError(f"dimensions is {dimensions!r}; the embeddings have {size} values, so pass 1 to {size}")
         return dimensions
 
-    def _blocks(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[FloatArray]:
+    def _blocks(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[FloatArray]:
         """Embed texts in order, a block (some B, D) at a time."""
         pooled = self._pooled_windows if options.truncation == "window" else self._pooled
         tokens = truncated = done = 0
@@ -185,7 +186,7 @@ class Embedder:
         if truncated and options.progress is None:
             _warn(truncated, done, options.max_tokens)
 
-    def _pooled(self, texts: Iterable[Text], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
+    def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
             truncation = options.truncation is True
             return self._tokenizer.tokenize(chunk, max_tokens=options.max_tokens, truncation=truncation, first=first)
@@ -193,14 +194,15 @@ class Embedder:
         return self._run(texts, tokenize, options)
 
     def _pooled_windows(
-        self, texts: Iterable[Text], options: EmbedOptions
+        self, texts: Iterable[str], options: EmbedOptions
     ) -> Iterator[tuple[list[Sequence], FloatArray]]:
         """Pool every text's windows, then average them by their numbers of tokens."""
         # How many windows each text has: filled while tokenizing, so always before its windows arrive here.
         counts: deque[int] = deque()
 
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-            windows = [self._tokenizer.windows(text, max_tokens=options.max_tokens) for text in chunk]
+            texts = cast("list[str]", chunk)
+            windows = [self._tokenizer.windows(text, max_tokens=options.max_tokens) for text in texts]
             counts.extend(map(len, windows))
             return [window for group in windows for window in group]
 
@@ -218,7 +220,7 @@ class Embedder:
             yield sequences, np.stack(finished) if finished else vectors[:0]
 
     def _run(
-        self, texts: Iterable[Text], tokenize: stream.Tokenize, options: EmbedOptions
+        self, texts: Iterable[str], tokenize: stream.Tokenize, options: EmbedOptions
     ) -> Iterator[tuple[list[Sequence], FloatArray]]:
         """Compute and pool: for each batch its sequences and their vectors (B, D)."""
 
@@ -243,10 +245,10 @@ class Embedder:
         return normalize(vectors) if options.normalize else vectors
 
 
-def _prompted(texts: Iterable[Text], prompt: str) -> Iterable[Text]:
+def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
     if not prompt:
         return texts
-    return (prompt + text if isinstance(text, str) else (prompt + text[0], text[1]) for text in texts)
+    return (prompt + text for text in texts)
 
 
 def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways import stream
+from bothways.arrays import FloatArray
 from bothways.batch import pack
-from bothways.engines.base import Engine, FloatArray
+from bothways.engines.base import Engine
 from bothways.heads import Head
 from bothways.spec import Spec
 from bothways.tokens import Sequence, Text, Tokenizer
@@ -134,7 +135,8 @@ class Encoded:
 
     def _padded(self, parts: list[npt.NDArray[Any]], last: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
         """Stack arrays (n, *last) into (B, S, *last)."""
-        padded = np.zeros((len(parts), max(map(len, parts), default=0), *last), dtype)
+        longest = max(map(len, parts), default=0)
+        padded: npt.NDArray[Any] = np.zeros((len(parts), longest, *last), dtype)  # (B, S, *last)
         for n, part in enumerate(parts):
             padded[n, : len(part)] = part
         return padded

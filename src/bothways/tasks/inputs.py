@@ -1,4 +1,4 @@
-"""Tells the ways of giving texts apart: one, many, or a stream."""
+"""Tells the ways of giving texts apart: one, many, or a stream; strings alone, or strings and pairs."""
 
 from __future__ import annotations
 
@@ -8,39 +8,56 @@ from typing import Any
 from bothways.errors import InputError
 from bothways.tokens import Text
 
-__all__ = ["checked", "many", "shown"]
+__all__ = ["string_list", "strings", "text_list", "texts_and_pairs"]
 
 
-def many(texts: Any, *, pairs: bool = False) -> list[Text]:
-    """Read one text, or a collection of them, as a list; with `pairs`, a tuple of two strings is one pair."""
+def string_list(texts: Any) -> list[str]:
+    """Read one string, or a collection of them, as a list."""
     if isinstance(texts, str):
         return [texts]
-    if pairs and isinstance(texts, tuple) and _is_pair(texts):
+    return list(strings(_collection(texts, "a string, a list of them or an iterator")))
+
+
+def text_list(texts: Any) -> list[Text]:
+    """Read one text, one pair (a tuple of two strings), or a collection of either, as a list."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, tuple) and _is_pair(texts):
         return [(texts[0], texts[1])]
-    # A mapping would give its keys and a set its own order: both are more likely slips than meant.
-    if isinstance(texts, bytes | bytearray | Mapping | Set) or not isinstance(texts, Iterable):
-        what = "a string, a pair, a list of them or an iterator" if pairs else "a string, a list of them or an iterator"
-        raise InputError(f"texts is {shown(texts)}; pass {what}")
-    return list(checked(texts, pairs=pairs))
+    return list(texts_and_pairs(_collection(texts, "a string, a pair, a list of them or an iterator")))
 
 
-def checked(texts: Iterable[Any], *, pairs: bool = False) -> Iterator[Text]:
-    """Pass texts on, checking each; with `pairs`, a list or tuple of two strings is a pair."""
+def strings(texts: Iterable[Any]) -> Iterator[str]:
+    """Pass strings on, refusing anything else."""
+    for n, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {n} is {_shown(text)}; it must be a string")
+        yield text
+
+
+def texts_and_pairs(texts: Iterable[Any]) -> Iterator[Text]:
+    """Pass strings and pairs (a tuple or list of two strings) on, refusing anything else."""
     for n, text in enumerate(texts):
         if isinstance(text, str):
             yield text
-        elif pairs and _is_pair(text):
+        elif _is_pair(text):
             yield (text[0], text[1])
         else:
-            allowed = "a string or a pair of strings" if pairs else "a string"
-            raise InputError(f"text {n} is {shown(text)}; it must be {allowed}")
+            raise InputError(f"text {n} is {_shown(text)}; it must be a string or a pair of strings")
+
+
+def _collection(texts: Any, allowed: str) -> Iterable[Any]:
+    # A mapping would give its keys and a set its own order: both are more likely slips than meant.
+    if isinstance(texts, bytes | bytearray | Mapping | Set) or not isinstance(texts, Iterable):
+        raise InputError(f"texts is {_shown(texts)}; pass {allowed}")
+    return texts
 
 
 def _is_pair(text: Any) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value as a message quotes it: its repr, cut to a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

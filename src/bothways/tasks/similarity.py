@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bothways.engines.base import Engine, FloatArray
+from bothways.arrays import FloatArray
+from bothways.engines.base import Engine
 from bothways.errors import InputError
 from bothways.pooling import normalize
 

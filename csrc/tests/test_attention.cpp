@@ -1,0 +1,219 @@
+// Attention at every usable level, against float64: any place in the storage, any neighbours.
+#include "reference.h"
+
+namespace {
+
+struct Case {
+  int tokens, num_heads, head_size;
+  int before, after;  // rows of neighbours in the storage
+
+  int rows() const { return before + tokens + after; }
+  int width() const { return num_heads * head_size; }
+};
+
+// Queries, keys and values side by side, (tokens, 3 * width).
+struct Problem {
+  Case size;
+  Floats x;
+  bool exact_scores;
+
+  double at(int row, int part, int column) const {
+    return x[((size_t)row * 3 + part) * size.width() + column];
+  }
+};
+
+Problem make_problem(const Case& c) { return {c, Random(c.tokens * 101 + c.head_size).floats((size_t)c.tokens * 3 * c.width()), false}; }
+
+// Scores up to +-16384: whole numbers, so that the sums are exact and the tolerance needs no room for them.
+Problem make_large_scores(const Case& c) {
+  Problem problem = make_problem(c);
+  for (int row = 0; row < c.tokens; row++)
+    for (int i = 0; i < 2 * c.width(); i++) {
+      float& value = problem.x[(size_t)row * 3 * c.width() + i];
+      value = std::round(value * 32);
+      if (row % 3 == 0) value = i % 2 || i < c.width() ? 32 : -32;  // rows far up and rows far down
+    }
+  problem.exact_scores = true;
+  return problem;
+}
+
+struct Reference {
+  std::vector<Expected> out;            // (tokens, width)
+  std::vector<Expected> probabilities;  // (heads, tokens, tokens)
+};
+
+// The errors: a score is a sum of head_size products (as in test_linear); e^x adds 3e-7 and the rounding of its argument,
+// and turns absolute errors of the argument into relative ones; both a share and the sum of all shares have these, and
+// `tokens` additions each.
+Reference reference(const Problem& p) {
+  const Case& c = p.size;
+  Reference result;
+  result.out.resize((size_t)c.tokens * c.width());
+  for (int head = 0; head < c.num_heads; head++)
+    for (int row = 0; row < c.tokens; row++) {
+      std::vector<double> shares(c.tokens), errors(c.tokens);
+      double top = -1e300, sum = 0;
+      for (int key = 0; key < c.tokens; key++) {
+        for (int i = head * c.head_size; i < (head + 1) * c.head_size; i++) {
+          const double product = p.at(row, 0, i) * p.at(key, 1, i);
+          shares[key] += product;
+          if (!p.exact_scores) errors[key] += c.head_size * kUnit * std::abs(product);
+        }
+        top = std::max(top, shares[key]);
+      }
+      double worst = 0;
+      for (int key = 0; key < c.tokens; key++) {
+        const double argument = shares[key] - top;
+        worst = std::max(worst, errors[key] + 3e-7 + kUnit * std::min(-argument, 90.0));
+        sum += shares[key] = std::exp(argument);
+      }
+      const double relative = 2 * worst + (c.tokens + 4) * kUnit;
+      for (int key = 0; key < c.tokens; key++) {
+        const double share = shares[key] / sum;
+        result.probabilities.push_back({share, relative * share + 1e-37});  // e^x ends at e^-87
+      }
+      for (int i = head * c.head_size; i < (head + 1) * c.head_size; i++) {
+        Expected& out = result.out[(size_t)row * c.width() + i];
+        for (int key = 0; key < c.tokens; key++) {
+          const double term = shares[key] / sum * p.at(key, 2, i);
+          out.value += term;
+          out.tolerance += (relative + (c.tokens + 2) * kUnit) * std::abs(term) + 1e-37;
+        }
+      }
+    }
+  return result;
+}
+
+// Only products write heads, so the numbers come in through one with the identity. Two more columns of x, which are zero
+// but in `broken_row`, make that row's queries NaN and nothing else: (3e38 * 3e38) - (3e38 * 3e38) overflows.
+Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
+  const Case& c = p.size;
+  const int width = 3 * c.width(), depth = width + 2, rows = c.rows();
+  Floats x((size_t)rows * depth, kNan), weight((size_t)width * depth);
+  for (int row = 0; row < c.tokens; row++) {
+    float* to = x.data() + (ptrdiff_t)(c.before + row) * depth;
+    std::copy_n(p.x.begin() + (ptrdiff_t)row * width, width, to);
+    to[width] = to[width + 1] = row == broken_row ? 3e38f : 0;
+  }
+  for (int i = 0; i < width; i++) {
+    weight[(size_t)i * depth + i] = 1;
+    if (i >= c.width()) continue;
+    weight[(size_t)i * depth + width] = 3e38f;
+    weight[(size_t)i * depth + width + 1] = -3e38f;
+  }
+  const Storage operand = make_operand(kernels, x, rows, depth), packed = make_weight(kernels, weight, width, depth);
+  Storage heads(kernels.heads_bytes(rows, c.num_heads, c.head_size));
+  kernels.linear({operand.data(), packed.data(), nullptr, rows, width, depth, Activation::none, Into::heads, heads.data(), 0});
+  CHECK(heads.intact());
+  return heads;
+}
+
+struct Result {
+  Floats out;  // (rows of the storage, width)
+  Floats probabilities;
+};
+
+constexpr float kUntouched = 7.25f;
+
+Result compute(const Kernels& kernels, const Problem& p, bool probabilities, int broken_row = -1) {
+  const Case& c = p.size;
+  const Storage heads = make_heads(kernels, p, broken_row);
+  Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
+  Canaried<float> scratch(kernels.attention_scratch(c.tokens, c.head_size), sizeof(float));
+  Canaried<float> shares(probabilities ? (size_t)c.num_heads * c.tokens * c.tokens : 0, sizeof(float));
+  kernels.attention({heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
+                     scratch.data(), probabilities ? shares.data() : nullptr});
+  CHECK(heads.intact());
+  CHECK(out.intact());
+  CHECK(scratch.intact());
+  CHECK(shares.intact());
+  return {read_operand(kernels, out, c.rows(), c.width()), shares.values()};
+}
+
+void check_neighbours(const Result& result, const Case& c) {
+  for (int row = 0; row < c.rows(); row++) {
+    if (row >= c.before && row < c.before + c.tokens) continue;
+    for (int i = 0; i < c.width(); i++) CHECK(result.out[(size_t)row * c.width() + i] == kUntouched, row, i);
+  }
+}
+
+void check_probabilities(const Floats& got, const std::vector<Expected>& expected, const Case& c) {
+  check_rows(got.data(), c.tokens, expected, c.num_heads * c.tokens, c.tokens, c.tokens);
+  for (int row = 0; row < c.num_heads * c.tokens; row++) {
+    double sum = 0;
+    for (int key = 0; key < c.tokens; key++) sum += got[(size_t)row * c.tokens + key];
+    CHECK(std::abs(sum - 1) <= (c.tokens + 2) * kUnit, row, sum);
+  }
+}
+
+void name_case(const Kernels& kernels, const char* what, const Case& c) {
+  check::at("%s attention %s, tokens %d heads %d size %d before %d after %d", kernels.name, what, c.tokens, c.num_heads,
+            c.head_size, c.before, c.after);
+}
+
+void test_case(const Kernels& kernels, const char* what, const Problem& p) {
+  const Case& c = p.size;
+  name_case(kernels, what, c);
+  const Reference expected = reference(p);
+  const Result result = compute(kernels, p, true);
+  check_rows(result.out.data() + (ptrdiff_t)c.before * c.width(), c.width(), expected.out, c.tokens, c.width(), c.width());
+  check_probabilities(result.probabilities, expected.probabilities, c);
+  check_neighbours(result, c);
+}
+
+// The bits depend neither on the sequence's place, nor on its neighbours, nor on whether probabilities are wanted.
+void test_bits(const Kernels& kernels, const Case& alone) {
+  Problem p = make_problem(alone);
+  const Floats expected = compute(kernels, p, true).out;
+  for (auto [before, after] : {std::pair{0, 0}, {1, 0}, {0, 5}, {3, 2}, {13, 16}, {16, 1}}) {
+    p.size.before = before;
+    p.size.after = after;
+    name_case(kernels, "bits", p.size);
+    const Result result = compute(kernels, p, false);
+    CHECK(std::memcmp(result.out.data() + (ptrdiff_t)before * alone.width(), expected.data(), expected.size() * sizeof(float)) == 0);
+    check_neighbours(result, p.size);
+  }
+}
+
+// A query of NaN gives NaN in its own row, and leaves the others' bits as they were.
+void test_broken_query(const Kernels& kernels, const Case& c, int broken) {
+  name_case(kernels, "broken query", c);
+  const Problem p = make_problem(c);
+  const Result whole = compute(kernels, p, true), result = compute(kernels, p, true, broken);
+  for (int row = 0; row < c.tokens; row++)
+    for (int i = 0; i < c.width(); i++) {
+      const size_t at = (size_t)(c.before + row) * c.width() + i;
+      CHECK(row == broken ? std::isnan(result.out[at]) : same(result.out[at], whole.out[at]), row, i, result.out[at], whole.out[at]);
+    }
+  for (int row = 0; row < c.num_heads * c.tokens; row++)
+    for (int key = 0; key < c.tokens; key++) {
+      const size_t at = (size_t)row * c.tokens + key;
+      const float got = result.probabilities[at], was = whole.probabilities[at];
+      CHECK(row % c.tokens == broken ? std::isnan(got) : same(got, was), row, key, got, was);
+    }
+}
+
+void test_level(const Kernels& kernels) {
+  constexpr int kTokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 257};
+  constexpr int kHeadSizes[] = {16, 32, 64, 80};
+  int turn = 0;
+  for (int tokens : kTokens)
+    for (int size : kHeadSizes) {
+      if (tokens > 33 && turn++ % 2) continue;
+      const int heads = tokens > 33 ? 2 : 1 + tokens % 3;
+      test_case(kernels, "alone", make_problem({tokens, heads, size, 0, 0}));
+      if (size < 64) test_case(kernels, "among others", make_problem({tokens, heads, size, 2 * (tokens % 4) + 1, tokens % 5}));
+      if (size == 16) test_case(kernels, "of large scores", make_large_scores({tokens, heads, size, 1, 2}));
+    }
+  for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, {tokens, 3, 32, 0, 0});
+  for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);
+  test_broken_query(kernels, {1, 1, 16, 0, 0}, 0);
+}
+
+}  // namespace
+
+int main() {
+  name_faults();
+  for_levels(test_level);
+  return check::report();
+}

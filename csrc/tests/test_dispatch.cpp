@@ -1,0 +1,121 @@
+// Choosing a level: the best by default, the named one or an error that says why.
+#include "dispatch.h"
+
+#include <cstring>
+#include <set>
+#include <stdexcept>
+#include <string>
+
+#include "check.h"
+#include "cpu.h"
+
+using namespace bothways;
+
+namespace {
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::string error_of(const std::string& name) {
+  try {
+    level(name);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void test_levels() {
+  check::at("levels");
+  const auto all = levels();
+  std::set<std::string> names;
+  for (const Level& each : all) names.insert(each.kernels->name);
+  CHECK(names.size() == all.size());
+  CHECK(names.count("generic") == 1);
+#if defined(__x86_64__)
+  CHECK(names.count("avx2") == 1 && names.count("avx512") == 1);
+#endif
+  CHECK(std::string(all.back().kernels->name) == "generic");
+  CHECK(all.back().unusable.empty(), all.back().unusable);
+  for (size_t i = 0; i + 1 < all.size(); i++) {  // best first: each needs more than the next
+    const unsigned needs = all[i].kernels->needs, next = all[i + 1].kernels->needs;
+    CHECK((needs & next) == next && needs != next, needs, next);
+  }
+}
+
+void test_every_name_resolves_or_says_why() {
+  for (const Level& each : levels()) {
+    const std::string name = each.kernels->name, error = error_of(name);
+    check::at("level %s", name.c_str());
+    std::printf("level %s: %s\n", name.c_str(), each.unusable.empty() ? "usable" : each.unusable.c_str());
+    if (each.unusable.empty()) {
+      CHECK(error.empty(), error);
+      CHECK(&level(name) == each.kernels);
+    } else {
+      CHECK(contains(error, name) && contains(error, each.unusable), error);
+    }
+  }
+}
+
+void test_the_default_is_the_best() {
+  check::at("default level");
+  for (const Level& each : levels()) {
+    if (!each.unusable.empty()) continue;
+    CHECK(&level("") == each.kernels, level("").name, each.kernels->name);
+    return;
+  }
+  CHECK(!"no level is usable");
+}
+
+void test_unknown_names() {
+  for (const std::string name : {"avx", "AVX2", " generic", "doesnotexist"}) {
+    check::at("unknown level '%s'", name.c_str());
+    const std::string error = error_of(name);
+    CHECK(contains(error, "'" + name + "'"), error);
+    for (const Level& each : levels()) CHECK(contains(error, each.kernels->name), error, each.kernels->name);
+  }
+}
+
+void test_missing() {
+  check::at("missing features");
+  CHECK(std::string(cpu::missing(0)).empty());
+  CHECK(std::string(cpu::missing(cpu::features())).empty());
+  for (unsigned bit : {cpu::kX86V3, cpu::kX86V4, cpu::kVnni})
+    CHECK((cpu::features() & bit) == bit || *cpu::missing(bit), bit);
+  // A bit that stands for nothing is never there: a level that needs it must not look usable.
+  CHECK(*cpu::missing(1u << 31));
+  CHECK(*cpu::missing(~0u));
+}
+
+#if defined(__x86_64__)
+// The compiler's own detection, written by others, must agree (it too asks what the system saves).
+void test_features_against_the_compiler() {
+  check::at("features");
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2");
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  const bool vnni = __builtin_cpu_supports("avx512vnni");
+  const unsigned expected = (v3 ? cpu::kX86V3 : 0) | (v4 ? cpu::kX86V4 : 0) | (vnni ? cpu::kVnni : 0);
+  CHECK(cpu::features() == expected, cpu::features(), expected);
+  const std::string names = " " + std::string(cpu::feature_names()) + " ";
+  CHECK(contains(names, " avx2 ") == (bool)__builtin_cpu_supports("avx2"), names);
+  CHECK(contains(names, " avx512f ") == (bool)__builtin_cpu_supports("avx512f"), names);
+  CHECK(contains(names, " avx512_vnni ") == vnni, names);
+}
+#endif
+
+}  // namespace
+
+int main() {
+  test_levels();
+  test_every_name_resolves_or_says_why();
+  test_the_default_is_the_best();
+  test_unknown_names();
+  test_missing();
+#if defined(__x86_64__)
+  test_features_against_the_compiler();
+#endif
+  return check::report();
+}

@@ -1,0 +1,191 @@
+// Products at every usable level, against float64.
+#include "reference.h"
+#include "self_test.h"
+
+namespace {
+
+struct Case {
+  int rows, columns, depth;
+  bool has_bias;
+  Activation activation;
+};
+
+// A product's numbers, the same for every level.
+struct Problem {
+  Case size;
+  Random random;
+  Floats x, weight, bias;
+
+  explicit Problem(const Case& c)
+      : size(c),
+        random(c.rows * 1000003 + c.columns * 1009 + c.depth),
+        x(random.floats((size_t)c.rows * c.depth)),
+        weight(random.floats((size_t)c.columns * c.depth)),
+        bias(random.floats(c.columns)) {
+    if (!c.has_bias) bias.assign(c.columns, 0);
+  }
+
+  // A sum of n float32 numbers, added one after the other, is off by at most n roundings of the sum of their sizes; here
+  // n = depth products, a bias, and what was in hidden. No activation here is steeper than 1.2, and each adds a few
+  // roundings (kActivationError) of a number about as large as its argument.
+  std::vector<Expected> expected(const Floats& before) const {
+    constexpr double kSteepest = 1.2, kActivationError = 8 * kUnit;
+    std::vector<Expected> result;
+    for (int row = 0; row < size.rows; row++)
+      for (int column = 0; column < size.columns; column++) {
+        double sum = bias[column], sizes = std::abs(sum);
+        for (int k = 0; k < size.depth; k++) {
+          const double product = (double)x[(size_t)row * size.depth + k] * weight[(size_t)column * size.depth + k];
+          sum += product;
+          sizes += std::abs(product);
+        }
+        const double old = before.empty() ? 0 : before[(size_t)row * size.columns + column];
+        const double roundings = (size.depth + 2) * kUnit * (sizes + std::abs(old));
+        const double extra = size.activation == Activation::none ? 0 : kActivationError * std::max(1.0, std::abs(sum));
+        result.push_back({reference_activation(size.activation, sum) + old, kSteepest * roundings + extra});
+      }
+    return result;
+  }
+};
+
+void name_case(const Kernels& kernels, const char* into, const Case& c) {
+  check::at("%s linear into %s, rows %d columns %d depth %d bias %d activation %d", kernels.name, into, c.rows, c.columns,
+            c.depth, c.has_bias, (int)c.activation);
+}
+
+void test_into_operand(const Kernels& kernels, const Case& c) {
+  name_case(kernels, "operand", c);
+  const Problem problem(c);
+  const Storage x = make_operand(kernels, problem.x, c.rows, c.depth);
+  const Storage weight = make_weight(kernels, problem.weight, c.columns, c.depth);
+  const Guarded<float> bias = make_bias(problem.bias);
+  Storage out(kernels.operand_bytes(c.rows, c.columns));
+  kernels.linear({x.data(), weight.data(), c.has_bias ? bias.data() : nullptr, c.rows, c.columns, c.depth, c.activation,
+                  Into::operand, out.data(), 0});
+  CHECK(out.intact() && x.intact() && weight.intact());
+  const Floats got = read_operand(kernels, out, c.rows, c.columns);
+  check_rows(got.data(), whole_groups(c.columns), problem.expected({}), c.rows, c.columns, whole_groups(c.columns));
+}
+
+void test_into_hidden(const Kernels& kernels, const Case& c, int gap) {
+  name_case(kernels, "hidden", c);
+  Problem problem(c);
+  const int whole = whole_groups(c.columns), stride = whole + gap;
+  const Storage x = make_operand(kernels, problem.x, c.rows, c.depth);
+  const Storage weight = make_weight(kernels, problem.weight, c.columns, c.depth);
+  const Guarded<float> bias = make_bias(problem.bias);
+  const Floats before = problem.random.floats((size_t)c.rows * c.columns);
+  // The gaps between rows hold NaN and must keep it; the last row ends with its whole groups.
+  Canaried<float> hidden((size_t)(c.rows - 1) * stride + whole, sizeof(float));
+  for (int row = 0; row < c.rows; row++) {
+    float* to = hidden.data() + (ptrdiff_t)row * stride;
+    std::fill_n(to, whole, 0.0f);
+    std::copy_n(before.begin() + (ptrdiff_t)row * c.columns, c.columns, to);
+  }
+  kernels.linear({x.data(), weight.data(), c.has_bias ? bias.data() : nullptr, c.rows, c.columns, c.depth, Activation::none,
+                  Into::hidden, hidden.data(), stride});
+  CHECK(hidden.intact() && x.intact() && weight.intact());
+  check_rows(hidden.data(), stride, problem.expected(before), c.rows, c.columns, whole);
+  for (int row = 0; row + 1 < c.rows; row++)
+    for (int i = whole; i < stride; i++) CHECK(std::isnan(hidden.data()[(ptrdiff_t)row * stride + i]), row, i);
+}
+
+void test_sizes(const Kernels& kernels) {
+  constexpr int kRows[] = {1, 2, 11, 12, 13, 15, 16, 17};
+  int turn = 0;
+  for (int size : kSizes) {
+    const int rows = kRows[turn++ % std::size(kRows)];
+    const bool has_bias = turn % 2;
+    test_into_operand(kernels, {rows, size, 33, has_bias, Activation::none});
+    test_into_operand(kernels, {rows, 17, size, !has_bias, Activation::gelu});
+    test_into_hidden(kernels, {rows, size, 31, has_bias, Activation::none}, 0);
+    test_into_hidden(kernels, {rows, 33, size, !has_bias, Activation::none}, 16);
+  }
+}
+
+void test_ragged_rows(const Kernels& kernels) {
+  for (int rows : {1, 2, 11, 12, 13, 15, 16, 17, 100})
+    for (Activation activation : kActivations) {
+      test_into_operand(kernels, {rows, 40, 97, true, activation});
+      test_into_hidden(kernels, {rows, 47 + (int)activation, 19, rows % 2 == 0, Activation::none}, (int)activation);
+    }
+  // Deep enough, with rows enough, for more than one block of rows.
+  test_into_operand(kernels, {200, 20, 768, true, Activation::gelu});
+  test_into_hidden(kernels, {61, 33, 3072, true, Activation::none}, 3);
+}
+
+// Every activation on a fine grid and far out, one number a row; NaN stays NaN.
+void test_activations(const Kernels& kernels) {
+  Floats x = {0.0f, -0.0f, 1e-30f, -1e-30f, 40, -40, 87.5f, -87.5f, 100, -100, 1e4f, -1e4f, kNan};
+  for (int i = -5000; i <= 5000; i++) x.push_back((float)i / 256);
+  const int rows = (int)x.size();
+  const Storage operand = make_operand(kernels, x, rows, 1), one = make_weight(kernels, {1}, 1, 1);
+  for (Activation activation : kActivations) {
+    check::at("%s activation %d", kernels.name, (int)activation);
+    Storage out(kernels.operand_bytes(rows, 1));
+    kernels.linear({operand.data(), one.data(), nullptr, rows, 1, 1, activation, Into::operand, out.data(), 0});
+    CHECK(out.intact());
+    const Floats got = read_operand(kernels, out, rows, 1);
+    for (int row = 0; row < rows; row++) {
+      const double want = reference_activation(activation, x[row]), value = got[(size_t)row * kGroup];
+      // A few roundings of a number as large as the argument, which 1 + erf and 1 - 2 / (e^2x + 1) leave where the result
+      // is small. Behind -6 or so the result is as good as zero, and so must be what the kernel gives.
+      const double tolerance = 8 * kUnit * std::clamp((double)std::abs(x[row]), 1.0, std::max(6.0, std::abs(want)));
+      CHECK(std::isnan(want) ? std::isnan(value) : std::abs(value - want) <= tolerance, x[row], value, want, tolerance);
+    }
+  }
+}
+
+// A row's bits are the same whatever the number of rows and its place among them.
+void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
+  constexpr int kMost = 200;
+  const Problem problem({kMost, columns, depth, true, Activation::none});
+  const Storage weight = make_weight(kernels, problem.weight, columns, depth);
+  const Guarded<float> bias = make_bias(problem.bias);
+  const int whole = whole_groups(columns);
+  const auto compute = [&](int begin, int rows) {
+    const Floats some(problem.x.begin() + (ptrdiff_t)begin * depth, problem.x.begin() + (ptrdiff_t)(begin + rows) * depth);
+    const Storage x = make_operand(kernels, some, rows, depth);
+    Linear a{x.data(), weight.data(), bias.data(), rows, columns, depth, Activation::none, into, nullptr, whole};
+    if (into == Into::hidden) {
+      Floats out((size_t)rows * whole);
+      a.out = out.data();
+      kernels.linear(a);
+      return out;
+    }
+    Storage out(kernels.operand_bytes(rows, columns));
+    a.out = out.data();
+    a.activation = Activation::gelu;
+    kernels.linear(a);
+    return read_operand(kernels, out, rows, columns);
+  };
+  const Floats all = compute(0, kMost);
+  for (int rows : {1, 2, 3, 5, 6, 7, 11, 12, 13, 16, 17, 29, 100, 171})
+    for (int begin : {0, 1, 13, kMost - rows}) {
+      if (begin + rows > kMost) continue;
+      check::at("%s row bits, into %d rows %d begin %d depth %d", kernels.name, (int)into, rows, begin, depth);
+      const Floats some = compute(begin, rows);
+      CHECK(std::memcmp(some.data(), all.data() + (ptrdiff_t)begin * whole, some.size() * sizeof(float)) == 0);
+    }
+}
+
+void test_level(const Kernels& kernels) {
+  test_sizes(kernels);
+  test_ragged_rows(kernels);
+  test_activations(kernels);
+  for (Into into : {Into::operand, Into::hidden}) {
+    test_row_bits(kernels, 33, 97, into);
+    test_row_bits(kernels, 20, 768, into);
+  }
+  check::at("%s self test", kernels.name);
+  const double error = self_test(kernels);
+  CHECK(error >= 0 && error < 2e-5, error);
+}
+
+}  // namespace
+
+int main() {
+  name_faults();
+  for_levels(test_level);
+  return check::report();
+}
