@@ -47,7 +47,7 @@ def load(make_engine: MakeEngine) -> Callable[..., Encoder]:
 
     def load(folder: Path, **options: Any) -> Encoder:
         checkpoint = open_checkpoint(folder)
-        tokenizer = Tokenizer.from_folder(folder, checkpoint.spec)
+        tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
         return Encoder(checkpoint, tokenizer, make_engine(checkpoint), **options)
 
     return load

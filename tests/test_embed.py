@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from reference import cosines
 
 from bothways import Encoder
+from bothways.checkpoint import open_checkpoint
 from bothways.errors import CheckpointError, InputError
 from bothways.spec import POOLINGS
 
@@ -125,6 +128,21 @@ def test_the_checkpoints_own_pooling_is_used_in_its_own_order(small: Any, mode: 
     np.testing.assert_allclose(encoder.embed(texts), model.encode(texts), atol=2e-5)
 
 
+def test_a_network_in_a_subfolder_embeds_as_in_sentence_transformers(
+    load: LoadEncoder, minilm: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    modules = json.loads((minilm / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    shutil.copytree(minilm / "1_Pooling", tmp_path / "1_Pooling")
+    shutil.copytree(minilm, tmp_path / "0_Transformer", ignore=shutil.ignore_patterns("1_Pooling", "modules.json"))
+    texts = ["The network lies one folder down.", "short"]
+    expected = SentenceTransformer(str(tmp_path), device="cpu").encode(texts)
+    np.testing.assert_allclose(load(tmp_path).embed(texts), expected, rtol=0, atol=1e-6)
+
+
 def test_prompts_are_put_in_front_as_in_sentence_transformers(small: Any) -> None:
     prompts = {"query": "query: ", "passage": "a passage to be found: "}
     model, encoder = small(prompts=prompts, default_prompt_name="passage")
@@ -165,10 +183,7 @@ def test_dense_weights_of_another_shape_are_refused(small: Any) -> None:
     folder = encoder.checkpoint.folder / encoder.spec.embed.dense[0].folder
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"out_features": 9', '"out_features": 8'))
-    from bothways.checkpoint import open_checkpoint
-
-    checkpoint = open_checkpoint(encoder.checkpoint.folder)
-    other = Encoder(checkpoint, encoder.tokenizer, encoder.engine)
+    other = Encoder(open_checkpoint(encoder.checkpoint.folder), encoder.tokenizer, encoder.engine)
     with pytest.raises(CheckpointError, match=r"'linear.weight' with shape \(9, 20\); .* asks for \(8, 20\)"):
         other.embed("text")
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bothways.errors import BothwaysError, CheckpointError, UnsupportedModel
-from bothways.modules import read_embed_spec
+from bothways.modules import network_folder, read_embed_spec
 from bothways.spec import DenseSpec, EmbedSpec
 
 OLD = "sentence_transformers.models."
@@ -141,11 +141,16 @@ def test_an_order_that_is_not_computed_is_refused(tmp_path: Path, names: tuple[s
         read_embed_spec(write(tmp_path, {"modules.json": modules(*names)}))
 
 
-def test_a_network_in_a_subfolder_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_network_in_a_subfolder_is_found_there(tmp_path: Path) -> None:
     entries = modules("Transformer")
     entries[0]["path"] = "0_Transformer"
-    with pytest.raises(UnsupportedModel, match="subfolder '0_Transformer'; move its files up"):
-        read_embed_spec(write(tmp_path, {"modules.json": entries}))
+    write(tmp_path, {"modules.json": entries, "0_Transformer/sentence_bert_config.json": {"max_seq_length": 77}})
+    assert network_folder(tmp_path) == tmp_path / "0_Transformer"
+    assert read_embed_spec(tmp_path).max_tokens == 77
+
+
+def test_without_modules_the_network_is_in_the_checkpoints_own_folder(tmp_path: Path) -> None:
+    assert network_folder(tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize(

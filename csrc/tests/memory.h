@@ -25,7 +25,7 @@
 template <class T>
 class Guarded {
  public:
-  explicit Guarded(const std::vector<T>& values) {
+  explicit Guarded(const std::vector<T>& values) : count_(values.size()) {
     const size_t page = sysconf(_SC_PAGESIZE), room = (values.size() * sizeof(T) + page - 1) / page * page;
     bytes_ = room + page;
     base_ = (char*)mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -38,8 +38,10 @@ class Guarded {
   Guarded& operator=(const Guarded&) = delete;
 
   const T* data() const { return data_; }
+  std::vector<T> values() const { return {data_, data_ + count_}; }
 
  private:
+  const size_t count_;
   char* base_;
   size_t bytes_;
   T* data_;
@@ -54,7 +56,7 @@ class Canaried {
       : bytes_(kLine + kCanary + shift + count * sizeof(T) + kCanary, kMark), count_(count) {
     const size_t line = kLine - (uintptr_t)bytes_.data() % kLine;
     before_ = line + kCanary + shift;
-    std::memset(bytes_.data() + before_, 0xff, count * sizeof(T));
+    std::fill_n(bytes_.begin() + before_, count * sizeof(T), uint8_t{0xff});
   }
   Canaried(Canaried&& other) = default;  // moves the bytes without copying, so their alignment stays
 
@@ -65,13 +67,16 @@ class Canaried {
 
   bool intact() const {
     const auto marked = [](uint8_t byte) { return byte == kMark; };
-    const auto data = bytes_.begin() + before_, end = data + count_ * sizeof(T);
-    return std::all_of(bytes_.begin(), data, marked) && std::all_of(end, bytes_.end(), marked);
+    return std::all_of(bytes_.begin(), begin(), marked) && std::all_of(end(), bytes_.end(), marked);
   }
 
  private:
   static constexpr size_t kLine = 64, kCanary = 256;
   static constexpr uint8_t kMark = 0xa5;
+
+  std::vector<uint8_t>::const_iterator begin() const { return bytes_.begin() + before_; }
+  std::vector<uint8_t>::const_iterator end() const { return begin() + count_ * sizeof(T); }
+
   std::vector<uint8_t> bytes_;
   size_t count_, before_;
 };

@@ -69,28 +69,33 @@ void test_float32_is_copied(const Kernels& kernels) {
   }
 }
 
-// A table of a checkpoint, in its own dtype and as the numbers it stands for.
-struct TestTable {
-  TestTable(Random& random, Dtype dtype, int rows, int columns) : dtype(dtype), values(random.floats((size_t)rows * columns)) {
-    if (dtype == Dtype::f32) return;
-    for (float& x : values) {
-      const uint32_t draw = random.bits();
-      // Signs and fractions at random, sizes below 2: exponents from subnormal on in float16, near 1 in bfloat16.
-      stored.push_back(dtype == Dtype::f16 ? draw & 0xbfff : (draw & 0x83ff) | 0x3c00);
-      x = reference_float(dtype, stored.back());
-    }
+// A table of a checkpoint, in its own dtype and as the numbers that it stands for.
+class TestTable {
+ public:
+  TestTable(Random& random, Dtype dtype, int rows, int columns)
+      : dtype_(dtype),
+        stored_(dtype == Dtype::f32 ? std::vector<uint16_t>() : patterns(random, dtype, (size_t)rows * columns)),
+        values_(dtype == Dtype::f32 ? random.floats((size_t)rows * columns) : floats(dtype, stored_.values())) {}
+
+  double value(size_t at) const { return values_.data()[at]; }
+  Table table() const { return {dtype_ == Dtype::f32 ? (const void*)values_.data() : stored_.data(), dtype_}; }
+
+ private:
+  // Signs and fractions at random, sizes below 2: exponents from subnormal on in float16, near 1 in bfloat16.
+  static std::vector<uint16_t> patterns(Random& random, Dtype dtype, size_t count) {
+    std::vector<uint16_t> result(count);
+    for (uint16_t& bits : result) bits = dtype == Dtype::f16 ? random.bits() & 0xbfff : (random.bits() & 0x83ff) | 0x3c00;
+    return result;
+  }
+  static Floats floats(Dtype dtype, const std::vector<uint16_t>& patterns) {
+    Floats result;
+    for (uint16_t bits : patterns) result.push_back(reference_float(dtype, bits));
+    return result;
   }
 
-  const Dtype dtype;
-  Floats values;
-  std::vector<uint16_t> stored;
-  const Guarded<float> floats{dtype == Dtype::f32 ? values : Floats()};
-  const Guarded<uint16_t> halves{stored};
-
-  Table table() const {
-    if (dtype == Dtype::f32) return {floats.data(), dtype};
-    return {halves.data(), dtype};
-  }
+  const Dtype dtype_;
+  const Guarded<uint16_t> stored_;
+  const Guarded<float> values_;
 };
 
 struct EmbedCase {
@@ -122,9 +127,9 @@ void test_embed(const Kernels& kernels, const EmbedCase& c) {
   std::vector<Expected> expected;
   for (int row = 0; row < c.rows; row++)
     for (int column = 0; column < c.columns; column++) {
-      const double a = word.values[(size_t)ids[row] * c.columns + column];
-      const double b = position.values[(size_t)positions[row] * c.columns + column];
-      const double t = c.has_token_types ? type.values[(size_t)types[row] * c.columns + column] : 0;
+      const double a = word.value((size_t)ids[row] * c.columns + column);
+      const double b = position.value((size_t)positions[row] * c.columns + column);
+      const double t = c.has_token_types ? type.value((size_t)types[row] * c.columns + column) : 0;
       expected.push_back({a + b + t, 2 * kUnit * (std::abs(a) + std::abs(b) + std::abs(t))});  // two sums, two roundings
     }
   check_rows(hidden.data(), stride, expected, c.rows, c.columns, whole);

@@ -1,4 +1,5 @@
 // Products at every usable level, against float64.
+#include "head.h"
 #include "reference.h"
 #include "self_test.h"
 
@@ -93,14 +94,16 @@ void test_into_hidden(const Kernels& kernels, const Case& c, int gap) {
 void test_sizes(const Kernels& kernels) {
   constexpr int kRows[] = {1, 2, 11, 12, 13, 15, 16, 17};
   int turn = 0;
-  for (int size : kSizes) {
-    const int rows = kRows[turn++ % std::size(kRows)];
-    const bool has_bias = turn % 2;
-    test_into_operand(kernels, {rows, size, 33, has_bias, Activation::none});
-    test_into_operand(kernels, {rows, 17, size, !has_bias, Activation::gelu});
-    test_into_hidden(kernels, {rows, size, 31, has_bias, Activation::none}, 0);
-    test_into_hidden(kernels, {rows, 33, size, !has_bias, Activation::none}, 16);
-  }
+  for (int columns : kSizes)
+    for (int depth : kSizes) {
+      const int rows = columns + depth > 768 ? 1 + turn % 3 : kRows[turn % std::size(kRows)];
+      const Case c{rows, columns, depth, turn % 3 != 0, Activation::none};
+      if (++turn % 2) {
+        test_into_operand(kernels, c);
+      } else {
+        test_into_hidden(kernels, c, turn % 4 * 8);
+      }
+    }
 }
 
 void test_ragged_rows(const Kernels& kernels) {
@@ -169,6 +172,49 @@ void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
     }
 }
 
+// A row of NaN stays in its row.
+void test_broken_row(const Kernels& kernels) {
+  constexpr int kRows = 17, kColumns = 33, kDepth = 65, kBroken = 5, kStride = whole_groups(kColumns);
+  check::at("%s broken row", kernels.name);
+  Problem problem({kRows, kColumns, kDepth, false, Activation::none});
+  const Storage weight = make_weight(kernels, problem.weight, kColumns, kDepth);
+  const auto compute = [&] {
+    const Storage x = make_operand(kernels, problem.x, kRows, kDepth);
+    Floats out(kRows * kStride);
+    kernels.linear({x.data(), weight.data(), nullptr, kRows, kColumns, kDepth, Activation::none, Into::hidden, out.data(), kStride});
+    return out;
+  };
+  const Floats whole = compute();
+  problem.x[kBroken * kDepth + 40] = kNan;
+  const Floats broken = compute();
+  for (int row = 0; row < kRows; row++)
+    for (int column = 0; column < kColumns; column++) {
+      const float value = broken[row * kStride + column], was = whole[row * kStride + column];
+      CHECK(row == kBroken ? std::isnan(value) : same(value, was), row, column, value, was);
+    }
+}
+
+void test_head(const Kernels& kernels, int columns, int depth, bool has_bias) {
+  constexpr int kMost = 300;  // more than two blocks
+  const Problem problem({kMost, columns, depth, has_bias, Activation::none});
+  const Guarded<float> weight(problem.weight), bias(problem.bias), x(problem.x);
+  const Head head(weight.data(), has_bias ? bias.data() : nullptr, columns, depth, kernels);
+  const auto compute = [&](int begin, int rows) {
+    check::at("%s head, columns %d depth %d bias %d, rows %d from %d", kernels.name, columns, depth, has_bias, rows, begin);
+    Canaried<float> out((size_t)rows * columns, sizeof(float));
+    head.apply(x.data() + (ptrdiff_t)begin * depth, rows, out.data());
+    CHECK(out.intact());
+    return out.values();
+  };
+  const Floats all = compute(0, kMost);
+  check_rows(all.data(), columns, problem.expected({}), kMost, columns, columns);
+  for (int rows : {0, 1, 127, 128, 129})
+    for (int begin : {0, 77, kMost - rows}) {
+      const Floats some = compute(begin, rows);
+      CHECK(std::equal(some.begin(), some.end(), all.begin() + (ptrdiff_t)begin * columns, same));
+    }
+}
+
 void test_level(const Kernels& kernels) {
   test_sizes(kernels);
   test_ragged_rows(kernels);
@@ -177,6 +223,10 @@ void test_level(const Kernels& kernels) {
     test_row_bits(kernels, 33, 97, into);
     test_row_bits(kernels, 20, 768, into);
   }
+  test_broken_row(kernels);
+  test_head(kernels, 1, 97, true);
+  test_head(kernels, 3, 64, false);
+  test_head(kernels, 40, 33, true);
   check::at("%s self test", kernels.name);
   const double error = self_test(kernels);
   CHECK(error >= 0 && error < 2e-5, error);

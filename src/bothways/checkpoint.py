@@ -15,7 +15,7 @@ from typing import Any
 from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
-from bothways.modules import read_embed_spec
+from bothways.modules import network_folder, read_embed_spec
 from bothways.safetensors import Tensor
 from bothways.spec import Spec
 
@@ -39,6 +39,7 @@ class Checkpoint:
 
     Attributes:
         folder: Where it is.
+        network_folder: Where config.json, the weights and the tokenizer are: the same folder, or one inside it.
         config: config.json as it is.
         spec: The network, and how it embeds.
         tensors: What `spec.tensor_shapes()` lists, by canonical name; views of the mapped files.
@@ -47,6 +48,7 @@ class Checkpoint:
     """
 
     folder: Path
+    network_folder: Path
     config: dict[str, Any]
     spec: Spec
     tensors: dict[str, Tensor]
@@ -61,18 +63,20 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing or damaged, or config.json and the weights contradict each other.
         UnsupportedModel: config.json describes a network that Bothways does not compute.
     """
-    config = _read_config(folder)
+    network = network_folder(folder)
+    config = _read_config(network)
     family = families.find(config)
     spec = family.spec(config)
-    raw = _read_weights(folder, config)
+    raw = _read_weights(network, config)
     prefix = _find_prefix(family, raw)
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
-    _check_tensors(folder, spec, names, raw)
+    _check_tensors(network, spec, names, raw)
     surplus = tuple(sorted(raw.keys() - names.values()))
-    _check_surplus(folder, family, prefix, surplus)
+    _check_surplus(network, family, prefix, surplus)
     spec = dataclasses.replace(spec, embed=read_embed_spec(folder))
-    return Checkpoint(folder, config, spec, {key: raw[name] for key, name in names.items()}, surplus, raw)
+    tensors = {key: raw[name] for key, name in names.items()}
+    return Checkpoint(folder, network, config, spec, tensors, surplus, raw)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

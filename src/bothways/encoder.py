@@ -94,7 +94,7 @@ class Encoder:
         """
         source = resolve(model, revision)
         checkpoint = open_checkpoint(source.folder)
-        tokenizer = Tokenizer.from_folder(source.folder, checkpoint.spec)
+        tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
         chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
         return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
 

@@ -15,7 +15,7 @@ from typing import Any
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.spec import DenseSpec, EmbedSpec
 
-__all__ = ["DENSE_ACTIVATIONS", "read_embed_spec"]
+__all__ = ["DENSE_ACTIVATIONS", "network_folder", "read_embed_spec"]
 
 #: torch class name -> Bothways' name, for the activation behind a Dense module.
 DENSE_ACTIVATIONS = {
@@ -91,7 +91,18 @@ def read_embed_spec(folder: Path) -> EmbedSpec:
         CheckpointError: A file is damaged, or points outside the folder.
         UnsupportedModel: A module, or an option of one, that changes the embedding in a way not computed here.
     """
-    return _read_modules(folder, _read_settings(folder, _read_length(folder, EmbedSpec())))
+    return _read_modules(folder, _read_settings(folder, _read_length(network_folder(folder), EmbedSpec())))
+
+
+def network_folder(folder: Path) -> Path:
+    """Find the folder of the network and its tokenizer: the checkpoint's own, or the one that modules.json names.
+
+    Raises:
+        CheckpointError: modules.json is damaged, or points outside the folder.
+        UnsupportedModel: modules.json lists modules in an order that is not computed here.
+    """
+    path = folder / "modules.json"
+    return folder / _list_modules(path)[0][1] if path.is_file() else folder
 
 
 def _read_length(folder: Path, spec: EmbedSpec) -> EmbedSpec:
@@ -130,20 +141,20 @@ def _read_modules(folder: Path, spec: EmbedSpec) -> EmbedSpec:
     path = folder / "modules.json"
     if not path.is_file():
         return replace(spec, pooling_from="default: the checkpoint has no modules.json")
+    spec = replace(spec, pooling_from="default: modules.json has no Pooling")
+    for kind, subfolder in _list_modules(path)[1:]:
+        spec = _READERS[kind](folder, subfolder, spec)
+    return spec
+
+
+def _list_modules(path: Path) -> list[tuple[str, str]]:
+    """The modules' types and subfolders, the network first."""
     modules = [_module(path, entry) for entry in _read_list(path)]
     kinds = [kind for kind, _ in modules]
     if kinds[:1] != ["Transformer"] or kinds.count("Transformer") != 1 or kinds.count("Pooling") > 1:
         listed = ", ".join(kinds)
         raise UnsupportedModel(f"{path} lists {listed}; supported are one Transformer, one Pooling, Dense, Normalize")
-    if modules[0][1]:
-        raise UnsupportedModel(
-            f"{path} keeps the network in the subfolder {modules[0][1]!r}; move its files up beside modules.json "
-            'and set that path to ""'
-        )
-    spec = replace(spec, pooling_from="default: modules.json has no Pooling")
-    for kind, subfolder in modules[1:]:
-        spec = _READERS[kind](folder, subfolder, spec)
-    return spec
+    return modules
 
 
 def _module(path: Path, entry: Any) -> tuple[str, str]:

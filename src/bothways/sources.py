@@ -88,7 +88,8 @@ def _find_in_package(name: str) -> Path:
         )
     roots = [Path(root) for root in spec.submodule_search_locations or ()]
     for root in roots:
-        if (root / inside / "config.json").is_file():
+        # An old sentence-transformers folder has modules.json, and config.json in a folder below.
+        if any((root / inside / file).is_file() for file in ("config.json", "modules.json")):
             return root / inside
     raise ModelNotFound(f"{name!r}: no config.json there; {_describe(roots, inside)}")
 

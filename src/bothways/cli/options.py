@@ -59,8 +59,9 @@ def load(choice: ModelChoice, *, batch_tokens: int | None = None) -> Encoder:
 
 def embed_limit(encoder: Encoder, choice: ModelChoice) -> int:
     """The tokens that `Encoder.embed` takes of a text, special ones included."""
-    most = encoder.tokenizer.max_tokens
-    return choice.max_length or min(encoder.spec.embed.max_tokens or most, most)
+    from bothways.tasks.embed import token_limit
+
+    return choice.max_length or token_limit(encoder.spec, encoder.tokenizer)
 
 
 def is_verbose(ctx: click.Context | None = None) -> bool:

@@ -23,9 +23,10 @@ from bothways.errors import CheckpointError, InputError
 from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, quantize
+from bothways.spec import Spec
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation"]
+__all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation", "token_limit"]
 
 #: Called after each batch with the texts done, tokens computed and texts truncated so far.
 Progress = Callable[[int, int, int], None]
@@ -91,7 +92,7 @@ class Embedder:
             raise InputError(f'truncation is {truncation!r}; use True, False (too long is an error) or "window"')
         poolings = embed.pooling if pooling is None else choose_poolings(pooling)
         prefix = self._prompt(prompt, prompt_name)
-        max_tokens = max_length or min(embed.max_tokens or self._tokenizer.max_tokens, self._tokenizer.max_tokens)
+        max_tokens = max_length or token_limit(self._spec, self._tokenizer)
         return EmbedOptions(
             poolings=poolings,
             normalize=embed.normalize if normalize is None else normalize,
@@ -243,6 +244,11 @@ class Embedder:
         # Contiguous rows, so that the sum inside normalize runs the same way whatever the cut.
         vectors = np.ascontiguousarray(vectors[:, : options.size])
         return normalize(vectors) if options.normalize else vectors
+
+
+def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
+    """The tokens that embedding takes of a text, special ones included, where no call says otherwise."""
+    return min(spec.embed.max_tokens or tokenizer.max_tokens, tokenizer.max_tokens)
 
 
 def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
