@@ -89,7 +89,7 @@ const char* missing(unsigned needs) {
   if (lacking & kX86V3) return "this CPU or its operating system lacks AVX2, FMA or F16C";
   if (lacking & kX86V4) return "this CPU or its operating system lacks AVX-512 F, BW, CD, DQ or VL";
   if (lacking & kVnni) return "this CPU lacks AVX-512 VNNI";
-  return "";
+  return lacking ? "this CPU or its operating system lacks a feature" : "";
 }
 
 }  // namespace bothways::cpu

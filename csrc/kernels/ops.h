@@ -48,7 +48,7 @@ inline Vec tanh(Vec x) { return Vec::all(1) - Vec::all(2) / (exp(x + x) + Vec::a
 inline Vec gelu_by_tanh(Vec x, Vec inner) { return x * sigmoid(inner + inner); }
 
 inline Vec gelu(Vec x) {
-  Vec half = Vec::all(0.5f) * x;
+  Vec half = Vec::all(0.5f) * max(Vec::all(-6), x);  // beyond it gelu is 0, but 1 + erf keeps a rounding error
   return multiply_add(half, erf(x * Vec::all(0.70710678f)), half);
 }
 
@@ -126,7 +126,9 @@ inline Vec load_as(Dtype dtype, const void* data, ptrdiff_t at) {
 inline float one_float(Dtype dtype, const void* data, ptrdiff_t at) {
   if (dtype == Dtype::f32) return ((const float*)data)[at];
   const uint16_t lanes[kGroup] = {((const uint16_t*)data)[at]};
-  return (dtype == Dtype::f16 ? Vec::load_f16(lanes) : Vec::load_bf16(lanes)).first(1).sum();
+  float wide[Vec::lanes];  // not sum(), which turns -0 into 0
+  (dtype == Dtype::f16 ? Vec::load_f16(lanes) : Vec::load_bf16(lanes)).store(wide);
+  return wide[0];
 }
 
 void to_float(const void* data, Dtype dtype, size_t count, float* out) {

@@ -43,6 +43,5 @@ inline int report() {
 }  // namespace check
 
 // CHECK(a == b, a, b): counts it; if it doesn't hold, prints where, the condition, and the values named behind it.
-#define CHECK(condition, ...)  \
-  ((condition) ? check::pass() \
-               : check::fail(__FILE__, __LINE__, #condition, #__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__))
+#define CHECK(condition, ...) \
+  ((condition) ? check::pass() : check::fail(__FILE__, __LINE__, #condition, #__VA_ARGS__ __VA_OPT__(, ) __VA_ARGS__))

@@ -42,8 +42,8 @@ class Random {
   uint64_t state_;
 };
 
-// Calls test(kernels) for every level that can run here, in the mode of a fresh thread and in the engine's own, and says
-// which levels can't, so that a green run is never read as more.
+// Calls test(kernels) for every level that can run here, in the mode of a fresh thread and in the engine's own, and
+// says which levels can't, so that a green run is never read as more.
 template <class Test>
 void for_levels(Test test) {
   for (const Level& level : levels()) {
@@ -63,14 +63,22 @@ void for_levels(Test test) {
 inline double reference_activation(Activation activation, double x) {
   const double scale = std::sqrt(2 / std::acos(-1.0));
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(scale * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_fast: return 0.5 * x * (1 + std::tanh(x * 0.7978845608 * (1 + 0.044715 * x * x)));
-    case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
-    case Activation::relu: return std::isnan(x) ? x : std::max(x, 0.0);
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::tanh: return std::tanh(x);
+    case Activation::none:
+      return x;
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(scale * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_fast:
+      return 0.5 * x * (1 + std::tanh(x * 0.7978845608 * (1 + 0.044715 * x * x)));
+    case Activation::quick_gelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case Activation::relu:
+      return std::isnan(x) ? x : std::max(x, 0.0);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::tanh:
+      return std::tanh(x);
   }
   return kNan;
 }
@@ -87,7 +95,8 @@ struct Expected {
 inline bool same(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 // Checks got (rows, stride) against expected (rows, columns), and that the columns up to `whole` are zero.
-inline void check_rows(const float* got, int stride, const std::vector<Expected>& expected, int rows, int columns, int whole) {
+inline void check_rows(const float* got, int stride, const std::vector<Expected>& expected, int rows, int columns,
+                       int whole) {
   for (int row = 0; row < rows; row++)
     for (int column = 0; column < whole; column++) {
       const float value = got[(ptrdiff_t)row * stride + column];
@@ -140,6 +149,7 @@ inline Floats read_operand(const Kernels& kernels, const Storage& operand, int r
   const int whole = whole_groups(columns);
   const Storage weight = make_weight(kernels, identity(whole), whole, whole);
   Floats out((size_t)rows * whole);
-  kernels.linear({operand.data(), weight.data(), nullptr, rows, whole, whole, Activation::none, Into::hidden, out.data(), whole});
+  kernels.linear(
+      {operand.data(), weight.data(), nullptr, rows, whole, whole, Activation::none, Into::hidden, out.data(), whole});
   return out;
 }

@@ -1,6 +1,6 @@
-# Checks what leaves the objects of the kernel levels. Each is compiled with its own instruction set, so an inline function
-# that leaked from one could be taken by the linker for the whole program and crash older CPUs, and code that runs at start
-# would run on every CPU.
+# Checks what leaves the objects of the kernel levels. Each is compiled with its own instruction set, so an inline
+# function that leaked from one could be taken by the linker for the whole program and crash older CPUs, and code that
+# runs at start would run on every CPU.
 #
 # cmake -D OBJECTS=a.o|b.o -D NM=nm -D OBJDUMP=objdump -P symbols.cmake
 foreach(tool NM OBJDUMP)

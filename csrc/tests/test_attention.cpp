@@ -17,12 +17,12 @@ struct Problem {
   Floats x;
   bool exact_scores;
 
-  double at(int row, int part, int column) const {
-    return x[((size_t)row * 3 + part) * size.width() + column];
-  }
+  double at(int row, int part, int column) const { return x[((size_t)row * 3 + part) * size.width() + column]; }
 };
 
-Problem make_problem(const Case& c) { return {c, Random(c.tokens * 101 + c.head_size).floats((size_t)c.tokens * 3 * c.width()), false}; }
+Problem make_problem(const Case& c) {
+  return {c, Random(c.tokens * 101 + c.head_size).floats((size_t)c.tokens * 3 * c.width()), false};
+}
 
 // Scores up to +-16384: whole numbers, so that the sums are exact and the tolerance needs no room for them.
 Problem make_large_scores(const Case& c) {
@@ -42,9 +42,9 @@ struct Reference {
   std::vector<Expected> probabilities;  // (heads, tokens, tokens)
 };
 
-// The errors: a score is a sum of head_size products (as in test_linear); e^x adds 3e-7 and the rounding of its argument,
-// and turns absolute errors of the argument into relative ones; both a share and the sum of all shares have these, and
-// `tokens` additions each.
+// The errors: a score is a sum of head_size products (as in test_linear); e^x adds 3e-7 and the rounding of its
+// argument, and turns absolute errors of the argument into relative ones; both a share and the sum of all shares have
+// these, and `tokens` additions each.
 Reference reference(const Problem& p) {
   const Case& c = p.size;
   Reference result;
@@ -84,8 +84,8 @@ Reference reference(const Problem& p) {
   return result;
 }
 
-// Only products write heads, so the numbers come in through one with the identity. Two more columns of x, which are zero
-// but in `broken_row`, make that row's queries NaN and nothing else: (3e38 * 3e38) - (3e38 * 3e38) overflows.
+// Only products write heads, so the numbers come in through one with the identity. Two more columns of x, which are
+// zero but in `broken_row`, make that row's queries NaN and nothing else: (3e38 * 3e38) - (3e38 * 3e38) overflows.
 Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
   const Case& c = p.size;
   const int width = 3 * c.width(), depth = width + 2, rows = c.rows();
@@ -103,7 +103,8 @@ Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
   }
   const Storage operand = make_operand(kernels, x, rows, depth), packed = make_weight(kernels, weight, width, depth);
   Storage heads(kernels.heads_bytes(rows, c.num_heads, c.head_size));
-  kernels.linear({operand.data(), packed.data(), nullptr, rows, width, depth, Activation::none, Into::heads, heads.data(), 0});
+  kernels.linear(
+      {operand.data(), packed.data(), nullptr, rows, width, depth, Activation::none, Into::heads, heads.data(), 0});
   CHECK(heads.intact());
   return heads;
 }
@@ -156,7 +157,8 @@ void test_case(const Kernels& kernels, const char* what, const Problem& p) {
   name_case(kernels, what, c);
   const Reference expected = reference(p);
   const Result result = compute(kernels, p, true);
-  check_rows(result.out.data() + (ptrdiff_t)c.before * c.width(), c.width(), expected.out, c.tokens, c.width(), c.width());
+  check_rows(result.out.data() + (ptrdiff_t)c.before * c.width(), c.width(), expected.out, c.tokens, c.width(),
+             c.width());
   check_probabilities(result.probabilities, expected.probabilities, c);
   check_neighbours(result, c);
 }
@@ -170,7 +172,8 @@ void test_bits(const Kernels& kernels, const Case& alone) {
     p.size.after = after;
     name_case(kernels, "bits", p.size);
     const Result result = compute(kernels, p, false);
-    CHECK(std::memcmp(result.out.data() + (ptrdiff_t)before * alone.width(), expected.data(), expected.size() * sizeof(float)) == 0);
+    CHECK(std::memcmp(result.out.data() + (ptrdiff_t)before * alone.width(), expected.data(),
+                      expected.size() * sizeof(float)) == 0);
     check_neighbours(result, p.size);
   }
 }
@@ -183,7 +186,8 @@ void test_broken_query(const Kernels& kernels, const Case& c, int broken) {
   for (int row = 0; row < c.tokens; row++)
     for (int i = 0; i < c.width(); i++) {
       const size_t at = (size_t)(c.before + row) * c.width() + i;
-      CHECK(row == broken ? std::isnan(result.out[at]) : same(result.out[at], whole.out[at]), row, i, result.out[at], whole.out[at]);
+      CHECK(row == broken ? std::isnan(result.out[at]) : same(result.out[at], whole.out[at]), row, i, result.out[at],
+            whole.out[at]);
     }
   for (int row = 0; row < c.num_heads * c.tokens; row++)
     for (int key = 0; key < c.tokens; key++) {
@@ -202,7 +206,8 @@ void test_level(const Kernels& kernels) {
       if (tokens > 33 && turn++ % 2) continue;
       const int heads = tokens > 33 ? 2 : 1 + tokens % 3;
       test_case(kernels, "alone", make_problem({tokens, heads, size, 0, 0}));
-      if (size < 64) test_case(kernels, "among others", make_problem({tokens, heads, size, 2 * (tokens % 4) + 1, tokens % 5}));
+      if (size < 64)
+        test_case(kernels, "among others", make_problem({tokens, heads, size, 2 * (tokens % 4) + 1, tokens % 5}));
       if (size == 16) test_case(kernels, "of large scores", make_large_scores({tokens, heads, size, 1, 2}));
     }
   for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, {tokens, 3, 32, 0, 0});

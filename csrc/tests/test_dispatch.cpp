@@ -1,6 +1,4 @@
 // Choosing a level: the best by default, the named one or an error that says why.
-#include "dispatch.h"
-
 #include <iterator>
 #include <set>
 #include <sstream>
@@ -9,6 +7,7 @@
 
 #include "check.h"
 #include "cpu.h"
+#include "dispatch.h"
 
 using namespace bothways;
 

@@ -41,7 +41,8 @@ void test_every_pattern(const Kernels& kernels, Dtype dtype) {
 
 // Every count up to a few vectors, with the corners of the dtype in every place.
 void test_counts(const Kernels& kernels, Dtype dtype) {
-  constexpr uint16_t kCorners[] = {0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0x7c00, 0xfc00, 0x7c01, 0x7f80, 0xff81, 0x3c00, 0xbf80};
+  constexpr uint16_t kCorners[] = {0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0x7c00,
+                                   0xfc00, 0x7c01, 0x7f80, 0xff81, 0x3c00, 0xbf80};
   for (int count = 0; count < 50; count++) {
     check::at("%s to_float %s, count %d", kernels.name, name_of(dtype), count);
     std::vector<uint16_t> bits(count);
@@ -84,7 +85,8 @@ class TestTable {
   // Signs and fractions at random, sizes below 2: exponents from subnormal on in float16, near 1 in bfloat16.
   static std::vector<uint16_t> patterns(Random& random, Dtype dtype, size_t count) {
     std::vector<uint16_t> result(count);
-    for (uint16_t& bits : result) bits = dtype == Dtype::f16 ? random.bits() & 0xbfff : (random.bits() & 0x83ff) | 0x3c00;
+    for (uint16_t& bits : result)
+      bits = dtype == Dtype::f16 ? random.bits() & 0xbfff : (random.bits() & 0x83ff) | 0x3c00;
     return result;
   }
   static Floats floats(Dtype dtype, const std::vector<uint16_t>& patterns) {
@@ -121,8 +123,8 @@ void test_embed(const Kernels& kernels, const EmbedCase& c) {
   const Guarded<int32_t> guarded_ids(ids), guarded_positions(positions), guarded_types(types);
   Canaried<float> hidden((size_t)c.rows * stride, sizeof(float));
   kernels.embed({word.table(), position.table(), c.has_token_types ? type.table() : Table{nullptr, Dtype::f32},
-                 guarded_ids.data(), guarded_positions.data(), c.has_token_types ? guarded_types.data() : nullptr, c.rows,
-                 c.columns, hidden.data(), stride});
+                 guarded_ids.data(), guarded_positions.data(), c.has_token_types ? guarded_types.data() : nullptr,
+                 c.rows, c.columns, hidden.data(), stride});
   CHECK(hidden.intact());
   std::vector<Expected> expected;
   for (int row = 0; row < c.rows; row++)
@@ -130,7 +132,8 @@ void test_embed(const Kernels& kernels, const EmbedCase& c) {
       const double a = word.value((size_t)ids[row] * c.columns + column);
       const double b = position.value((size_t)positions[row] * c.columns + column);
       const double t = c.has_token_types ? type.value((size_t)types[row] * c.columns + column) : 0;
-      expected.push_back({a + b + t, 2 * kUnit * (std::abs(a) + std::abs(b) + std::abs(t))});  // two sums, two roundings
+      expected.push_back(
+          {a + b + t, 2 * kUnit * (std::abs(a) + std::abs(b) + std::abs(t))});  // two sums, two roundings
     }
   check_rows(hidden.data(), stride, expected, c.rows, c.columns, whole);
 }
@@ -158,10 +161,11 @@ Canaried<float> make_hidden(const Floats& x, int rows, int columns, int stride) 
   return hidden;
 }
 
-// Sums run in at least 4 lanes, so a number passes columns / 4 + 3 additions. With `unit` the error that they may leave,
-// relative to the largest number of the row, the mean is off by that, and so is the distance to it; the variance by twice
-// that, and its root by half of the variance's.
-std::vector<Expected> normed(const Floats& x, const Floats& weight, const Floats& bias, int rows, int columns, double eps) {
+// Sums run in at least 4 lanes, so a number passes columns / 4 + 3 additions. With `unit` the error that they may
+// leave, relative to the largest number of the row, the mean is off by that, and so is the distance to it; the variance
+// by twice that, and its root by half of the variance's.
+std::vector<Expected> normed(const Floats& x, const Floats& weight, const Floats& bias, int rows, int columns,
+                             double eps) {
   const double unit = (columns / 4.0 + 6) * kUnit;
   std::vector<Expected> result;
   for (int row = 0; row < rows; row++) {
@@ -173,7 +177,8 @@ std::vector<Expected> normed(const Floats& x, const Floats& weight, const Floats
     const double factor = 1 / std::sqrt(variance + eps), distance = unit * largest * factor;
     for (int c = 0; c < columns; c++) {
       const double y = (values[c] - mean) * factor;
-      const double tolerance = (distance + std::abs(y) * (2 * distance + 2 * unit)) * std::abs(weight[c]) + kUnit * std::abs(bias[c]);
+      const double tolerance =
+          (distance + std::abs(y) * (2 * distance + 2 * unit)) * std::abs(weight[c]) + kUnit * std::abs(bias[c]);
       result.push_back({y * weight[c] + bias[c], 1.1 * tolerance + 1e-12});
     }
   }
@@ -200,7 +205,8 @@ void test_norm(const Kernels& kernels, int rows, int columns, int gap, float eps
     for (int c = whole; row + 1 < rows && c < stride; c++) CHECK(std::isnan(kept[c]), row, c);
   }
   for (int row = 0; row < rows; row++) {  // alone, a row gets the same bits
-    Canaried<float> one = make_hidden({x.begin() + (ptrdiff_t)row * columns, x.begin() + (ptrdiff_t)(row + 1) * columns}, 1, columns, whole);
+    Canaried<float> one = make_hidden(
+        {x.begin() + (ptrdiff_t)row * columns, x.begin() + (ptrdiff_t)(row + 1) * columns}, 1, columns, whole);
     Storage unused(kernels.operand_bytes(1, columns));
     kernels.norm({one.data(), whole, 1, columns, weights.data(), biases.data(), eps, unused.data()});
     CHECK(std::memcmp(one.data(), hidden.data() + (ptrdiff_t)row * stride, whole * sizeof(float)) == 0, row);
@@ -233,8 +239,10 @@ void test_mean(const Kernels& kernels, int rows, int columns, int gap) {
   std::vector<Expected> expected;
   for (int c = 0; c < columns; c++) {
     double sum = 0, sizes = 0;
-    for (int row = 0; row < rows; row++) sum += x[(size_t)row * columns + c], sizes += std::abs(x[(size_t)row * columns + c]);
-    expected.push_back({sum / rows, rows == 1 ? 0 : (rows + 1) * kUnit * sizes / rows});  // the mean of one row is the row
+    for (int row = 0; row < rows; row++)
+      sum += x[(size_t)row * columns + c], sizes += std::abs(x[(size_t)row * columns + c]);
+    expected.push_back(
+        {sum / rows, rows == 1 ? 0 : (rows + 1) * kUnit * sizes / rows});  // the mean of one row is the row
   }
   check_rows(out.data(), columns, expected, 1, columns, columns);
 }

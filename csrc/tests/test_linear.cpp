@@ -26,9 +26,9 @@ struct Problem {
     if (!c.has_bias) bias.assign(c.columns, 0);
   }
 
-  // A sum of n float32 numbers, added one after the other, is off by at most n roundings of the sum of their sizes; here
-  // n = depth products, a bias, and what was in hidden. No activation here is steeper than 1.2, and each adds a few
-  // roundings (kActivationError) of a number about as large as its argument.
+  // A sum of n float32 numbers, added one after the other, is off by at most n roundings of the sum of their sizes;
+  // here n = depth products, a bias, and what was in hidden. No activation here is steeper than 1.2, and each adds a
+  // few roundings (kActivationError) of a number about as large as its argument.
   std::vector<Expected> expected(const Floats& before) const {
     constexpr double kSteepest = 1.2, kActivationError = 8 * kUnit;
     std::vector<Expected> result;
@@ -50,8 +50,8 @@ struct Problem {
 };
 
 void name_case(const Kernels& kernels, const char* into, const Case& c) {
-  check::at("%s linear into %s, rows %d columns %d depth %d bias %d activation %d", kernels.name, into, c.rows, c.columns,
-            c.depth, c.has_bias, (int)c.activation);
+  check::at("%s linear into %s, rows %d columns %d depth %d bias %d activation %d", kernels.name, into, c.rows,
+            c.columns, c.depth, c.has_bias, (int)c.activation);
 }
 
 void test_into_operand(const Kernels& kernels, const Case& c) {
@@ -83,8 +83,8 @@ void test_into_hidden(const Kernels& kernels, const Case& c, int gap) {
     std::fill_n(to, whole, 0.0f);
     std::copy_n(before.begin() + (ptrdiff_t)row * c.columns, c.columns, to);
   }
-  kernels.linear({x.data(), weight.data(), c.has_bias ? bias.data() : nullptr, c.rows, c.columns, c.depth, Activation::none,
-                  Into::hidden, hidden.data(), stride});
+  kernels.linear({x.data(), weight.data(), c.has_bias ? bias.data() : nullptr, c.rows, c.columns, c.depth,
+                  Activation::none, Into::hidden, hidden.data(), stride});
   CHECK(hidden.intact() && x.intact() && weight.intact());
   check_rows(hidden.data(), stride, problem.expected(before), c.rows, c.columns, whole);
   for (int row = 0; row + 1 < c.rows; row++)
@@ -131,8 +131,8 @@ void test_activations(const Kernels& kernels) {
     const Floats got = read_operand(kernels, out, rows, 1);
     for (int row = 0; row < rows; row++) {
       const double want = reference_activation(activation, x[row]), value = got[(size_t)row * kGroup];
-      // A few roundings of a number as large as the argument, which 1 + erf and 1 - 2 / (e^2x + 1) leave where the result
-      // is small. Behind -6 or so the result is as good as zero, and so must be what the kernel gives.
+      // A few roundings of a number as large as the argument, which 1 + erf and 1 - 2 / (e^2x + 1) leave where the
+      // result is small. Behind -6 or so the result is as good as zero, and so must be what the kernel gives.
       const double tolerance = 8 * kUnit * std::clamp((double)std::abs(x[row]), 1.0, std::max(6.0, std::abs(want)));
       CHECK(std::isnan(want) ? std::isnan(value) : std::abs(value - want) <= tolerance, x[row], value, want, tolerance);
     }
@@ -147,7 +147,8 @@ void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
   const Guarded<float> bias = make_bias(problem.bias);
   const int whole = whole_groups(columns);
   const auto compute = [&](int begin, int rows) {
-    const Floats some(problem.x.begin() + (ptrdiff_t)begin * depth, problem.x.begin() + (ptrdiff_t)(begin + rows) * depth);
+    const Floats some(problem.x.begin() + (ptrdiff_t)begin * depth,
+                      problem.x.begin() + (ptrdiff_t)(begin + rows) * depth);
     const Storage x = make_operand(kernels, some, rows, depth);
     Linear a{x.data(), weight.data(), bias.data(), rows, columns, depth, Activation::none, into, nullptr, whole};
     if (into == Into::hidden) {
@@ -181,7 +182,8 @@ void test_broken_row(const Kernels& kernels) {
   const auto compute = [&] {
     const Storage x = make_operand(kernels, problem.x, kRows, kDepth);
     Floats out(kRows * kStride);
-    kernels.linear({x.data(), weight.data(), nullptr, kRows, kColumns, kDepth, Activation::none, Into::hidden, out.data(), kStride});
+    kernels.linear({x.data(), weight.data(), nullptr, kRows, kColumns, kDepth, Activation::none, Into::hidden,
+                    out.data(), kStride});
     return out;
   };
   const Floats whole = compute();
@@ -200,7 +202,8 @@ void test_head(const Kernels& kernels, int columns, int depth, bool has_bias) {
   const Guarded<float> weight(problem.weight), bias(problem.bias), x(problem.x);
   const Head head(weight.data(), has_bias ? bias.data() : nullptr, columns, depth, kernels);
   const auto compute = [&](int begin, int rows) {
-    check::at("%s head, columns %d depth %d bias %d, rows %d from %d", kernels.name, columns, depth, has_bias, rows, begin);
+    check::at("%s head, columns %d depth %d bias %d, rows %d from %d", kernels.name, columns, depth, has_bias, rows,
+              begin);
     Canaried<float> out((size_t)rows * columns, sizeof(float));
     head.apply(x.data() + (ptrdiff_t)begin * depth, rows, out.data());
     CHECK(out.intact());

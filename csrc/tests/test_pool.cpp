@@ -1,6 +1,4 @@
 // The pool: every part once, slots never shared, failures and forks survived.
-#include "pool.h"
-
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "check.h"
+#include "pool.h"
 
 using bothways::Pool;
 
@@ -159,7 +158,9 @@ void test_exceptions_stay_with_their_job() {
           continue;
         }
         try {
-          pool.run(5, [](int number, int) { if (number == 2) throw 2; });
+          pool.run(5, [](int number, int) {
+            if (number == 2) throw 2;
+          });
         } catch (int) {
           caught++;
         }
@@ -169,7 +170,8 @@ void test_exceptions_stay_with_their_job() {
   CHECK(caught == 100, caught.load());
 }
 
-// Runs `child` in a forked process, where a failed check or a hang of 20 s is a bad end, and returns whether it ended well.
+// Runs `child` in a forked process, where a failed check or a hang of 20 s is a bad end, and returns whether it ended
+// well.
 template <class Child>
 bool ends_well_after_fork(Child child) {
   std::fflush(stdout);
