@@ -12,7 +12,7 @@ namespace {
 
 // Tokens that a thread takes through all layers at once: enough to use each weight often while it is in the cache, few
 // enough for the activations to stay in the second-level cache.
-constexpr int kMostChunkTokens = 128;
+constexpr int kMostChunkTokens = 256;
 constexpr int kFewestChunkTokens = 32;
 
 // Cuts a batch into chunks of whole sequences, so that no thread ever waits for another.

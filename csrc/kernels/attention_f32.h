@@ -1,36 +1,39 @@
 // Attention of one sequence in float32, written once over Vec: head by head, a tile of queries against all keys.
 
-// Keys of one head as the right side of a product: [panel][head_size][kPanel], zeros past the last key.
+// The columns of a tile are one group: keys for the scores, values' columns for the sums.
+constexpr int kGroupVecs = kGroup / Vec::lanes;
+
+// Keys of one head as the right side of a product: [group of keys][head_size][kGroup], zeros past the last key.
 inline void transpose_keys(const float* keys, ptrdiff_t group_stride, int tokens, int head_size, float* out) {
-  for (int first = 0; first < tokens; first += kPanel)
-    for (int group = 0; group < head_size / kGroup; group++)
-      for (int k = 0; k < kGroup; k++)
-        for (int c = 0; c < kPanel; c++)
-          *out++ = first + c < tokens ? keys[group * group_stride + (ptrdiff_t)(first + c) * kGroup + k] : 0;
+  for (int first = 0; first < tokens; first += kGroup) {
+    const int count = tokens - first < kGroup ? tokens - first : kGroup;
+    for (int column = 0; column < head_size; column++, out += kGroup) {
+      const float* in = keys + column / kGroup * group_stride + (ptrdiff_t)first * kGroup + column % kGroup;
+      for (int key = 0; key < count; key++) out[key] = in[key * kGroup];
+      for (int key = count; key < kGroup; key++) out[key] = 0;
+    }
+  }
 }
 
-inline int whole_panels(int tokens) { return (tokens + kPanel - 1) / kPanel * kPanel; }
-
 size_t attention_scratch(int tokens, int head_size) {
-  return (size_t)whole_panels(tokens) * (head_size + Vec::tile_rows) + 2 * kGroup;
+  return (size_t)whole_groups(tokens) * (head_size + Vec::tile_rows) + kGroup;
 }
 
 // One row of scores, stored [group][row of the tile][kGroup]: e^(score - largest), zeros past the last key.
 // Returns the sum, by which the caller divides.
 inline float softmax(float* row, ptrdiff_t group_stride, int tokens) {
   constexpr float kLowest = -3.4e38f;
-  auto at = [&](int key) { return row + key / kGroup * group_stride + key % kGroup; };
-  Vec largest = Vec::all(kLowest);
-  int whole = tokens / Vec::lanes * Vec::lanes;
-  for (int key = 0; key < whole; key += Vec::lanes) largest = max(Vec::load(at(key)), largest);
-  float top = largest.largest();
-  for (int key = whole; key < tokens; key++) top = *at(key) > top ? *at(key) : top;
-  Vec sum = Vec::zero();
-  for (int key = 0; key < whole_groups(tokens); key += Vec::lanes) {
-    Vec p = exp(Vec::load(at(key)) - Vec::all(top)).first(tokens - key < 0 ? 0 : tokens - key);
-    p.store(at(key));
+  Vec largest = Vec::all(kLowest), sum = Vec::zero();
+  const auto each = [&](auto visit) {
+    for (int key = 0; key < tokens; key += Vec::lanes) visit(row + key / kGroup * group_stride + key % kGroup, tokens - key);
+  };
+  each([&](float* at, int left) { largest = max(largest, Vec::load(at).first(left, kLowest)); });
+  const Vec top = Vec::all(largest.largest());
+  each([&](float* at, int left) {
+    const Vec p = exp(Vec::load(at) - top).first(left);
+    p.store(at);
     sum = sum + p;
-  }
+  });
   return sum.sum();
 }
 
@@ -45,50 +48,49 @@ struct Head {
   int tokens, size;
 };
 
+void write_shares(const float* row, ptrdiff_t group_stride, float sum, const Head& h, int query) {
+  float* out = h.probabilities + (ptrdiff_t)query * h.tokens;
+  for (int key = 0; key < h.tokens; key++) out[key] = row[key / kGroup * group_stride + key % kGroup] / sum;
+}
+
+// sum[r][v] = x[r] * b[v], for one group of columns.
+template <int R>
+inline void group_product(const float* x, ptrdiff_t x_stride, const float* group, int depth,
+                          Vec (&sum)[R][kGroupVecs]) {
+  const float* b[kGroupVecs];
+  for (int v = 0; v < kGroupVecs; v++) {
+    b[v] = group + v * Vec::lanes;
+    for (int r = 0; r < R; r++) sum[r][v] = Vec::zero();
+  }
+  multiply<R>(x, x_stride, b, kGroup, depth, sum);
+}
+
 template <int R>
 void attention_tile(const Head& h, int row) {
   constexpr ptrdiff_t kScoreStride = R * kGroup;
-  for (int panel = 0; panel < h.tokens; panel += kPanel) {
-    Vec sum[R][Vec::tile_vecs];
-    const float* b[Vec::tile_vecs];
-    for (int v = 0; v < Vec::tile_vecs; v++) {
-      b[v] = h.keys + (ptrdiff_t)panel * h.size + v * Vec::lanes;
-      for (int r = 0; r < R; r++) sum[r][v] = Vec::zero();
-    }
-    multiply<R>(h.queries + (ptrdiff_t)row * kGroup, h.group_stride, b, kPanel, h.size, sum);
-#pragma GCC unroll 4
-    for (int v = 0; v < Vec::tile_vecs; v++) {
-      const int key = panel + v * Vec::lanes;
-      float* out = h.scores + key / kGroup * kScoreStride + key % kGroup;
+  for (int first = 0; first < h.tokens; first += kGroup) {
+    Vec sum[R][kGroupVecs];
+    group_product<R>(h.queries + (ptrdiff_t)row * kGroup, h.group_stride, h.keys + (ptrdiff_t)first * h.size, h.size, sum);
+    float* out = h.scores + (ptrdiff_t)first * R;
 #pragma GCC unroll 16
-      for (int r = 0; r < R; r++) sum[r][v].store(out + r * kGroup);
-    }
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int v = 0; v < kGroupVecs; v++) sum[r][v].store(out + r * kGroup + v * Vec::lanes);
   }
   Vec share[R];
   for (int r = 0; r < R; r++) {
-    float sum = softmax(h.scores + r * kGroup, kScoreStride, h.tokens);
+    const float sum = softmax(h.scores + r * kGroup, kScoreStride, h.tokens);
     share[r] = Vec::all(1.0f / sum);
-    if (h.probabilities)
-      for (int key = 0; key < h.tokens; key++)
-        h.probabilities[(ptrdiff_t)(row + r) * h.tokens + key] =
-            h.scores[key / kGroup * kScoreStride + r * kGroup + key % kGroup] / sum;
+    if (h.probabilities) write_shares(h.scores + r * kGroup, kScoreStride, sum, h, row + r);
   }
-  // A head's values have whole groups of columns, not always whole panels: one group of vectors at a time.
-  constexpr int V = Vec::lanes < kGroup ? Vec::tile_vecs : 1;
-  for (int column = 0; column < h.size; column += V * Vec::lanes) {
-    Vec sum[R][V];
-    const float* b[V];
-    ptrdiff_t at = column / kGroup * h.group_stride + column % kGroup;
-    for (int v = 0; v < V; v++) {
-      b[v] = h.values + at + v * Vec::lanes;
-      for (int r = 0; r < R; r++) sum[r][v] = Vec::zero();
-    }
-    multiply<R>(h.scores, kScoreStride, b, kGroup, h.tokens, sum);
-#pragma GCC unroll 4
-    for (int v = 0; v < V; v++)
+  for (int group = 0; group < h.size / kGroup; group++) {
+    Vec sum[R][kGroupVecs];
+    group_product<R>(h.scores, kScoreStride, h.values + group * h.group_stride, h.tokens, sum);
+    float* out = h.out + group * h.group_stride + (ptrdiff_t)row * kGroup;
 #pragma GCC unroll 16
-      for (int r = 0; r < R; r++)
-        (sum[r][v] * share[r]).store(h.out + at + (ptrdiff_t)(row + r) * kGroup + v * Vec::lanes);
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int v = 0; v < kGroupVecs; v++) (sum[r][v] * share[r]).store(out + r * kGroup + v * Vec::lanes);
   }
 }
 
@@ -101,7 +103,7 @@ void attention(const Attention& a) {
   h.group_stride = group_stride;
   float* keys = a.scratch + (kGroup - (uintptr_t)a.scratch / sizeof(float) % kGroup) % kGroup;
   h.keys = keys;
-  h.scores = keys + (ptrdiff_t)whole_panels(h.tokens) * h.size;
+  h.scores = keys + (ptrdiff_t)whole_groups(h.tokens) * h.size;
   for (int head = 0; head < a.num_heads; head++) {
     auto column = [&](int group) { return operand_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
     h.queries = column(0);

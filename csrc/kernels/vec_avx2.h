@@ -16,11 +16,11 @@ struct Vec {
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
 
-  // The first n lanes, the others zero.
-  Vec first(int n) const {
+  // The first n lanes (n may be anything); the others hold `rest`.
+  Vec first(int n, float rest = 0) const {
     __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     __m256 keep = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane));
-    return {_mm256_and_ps(v, keep)};
+    return {_mm256_blendv_ps(_mm256_set1_ps(rest), v, keep)};
   }
   float sum() const {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

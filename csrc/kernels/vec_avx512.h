@@ -16,8 +16,11 @@ struct Vec {
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
 
-  // The first n lanes, the others zero.
-  Vec first(int n) const { return {_mm512_maskz_mov_ps(n >= lanes ? 0xffff : (1u << n) - 1, v)}; }
+  // The first n lanes (n may be anything); the others hold `rest`.
+  Vec first(int n, float rest = 0) const {
+    const __mmask16 keep = n >= lanes ? 0xffff : n <= 0 ? 0 : (1u << n) - 1;
+    return {_mm512_mask_mov_ps(_mm512_set1_ps(rest), keep, v)};
+  }
   float sum() const { return _mm512_reduce_add_ps(v); }
   float largest() const { return _mm512_reduce_max_ps(v); }
 };

@@ -26,9 +26,9 @@ struct Vec {
   }
   void store(float* p) const { __builtin_memcpy(p, &v, sizeof v); }
 
-  // The first n lanes, the others zero.
-  Vec first(int n) const {
-    Vec r = zero();
+  // The first n lanes (n may be anything); the others hold `rest`.
+  Vec first(int n, float rest = 0) const {
+    Vec r = all(rest);
     for (int i = 0; i < lanes && i < n; i++) r.v[i] = v[i];
     return r;
   }
