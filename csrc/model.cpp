@@ -15,14 +15,15 @@ namespace {
 constexpr int kMostChunkTokens = 256;
 constexpr int kFewestChunkTokens = 32;
 
-// Cuts a batch into chunks of whole sequences, so that no thread ever waits for another.
+// Cuts a batch into chunks of whole sequences, so that no thread ever waits for another inside one. Every thread gets as
+// many chunks, and each ends with the sequence that reaches its share of the tokens, so that all threads end together.
 std::vector<Chunk> cut(const TokenBatch& batch, int threads) {
-  const int share = (batch.tokens() + threads - 1) / threads;
-  const int most = std::clamp(share, kFewestChunkTokens, kMostChunkTokens);
+  const int64_t tokens = batch.tokens(), round = (int64_t)threads * kMostChunkTokens;
+  const int64_t most = (tokens + round - 1) / round * threads;
+  const int64_t count = std::max<int64_t>(1, std::min<int64_t>(most, tokens / kFewestChunkTokens));
   std::vector<Chunk> chunks;
   for (int sequence = 0; sequence < batch.sequences; sequence++) {
-    if (chunks.empty() || batch.starts[sequence + 1] - batch.starts[chunks.back().begin] > most)
-      chunks.push_back({sequence, sequence});
+    if (batch.starts[sequence] * count >= (int64_t)chunks.size() * tokens) chunks.push_back({sequence, sequence});
     chunks.back().end = sequence + 1;
   }
   return chunks;
