@@ -60,6 +60,13 @@ def encoder(load: Callable[..., Encoder], minilm: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
+def oracle(minilm: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm), device="cpu")
+
+
+@pytest.fixture(scope="session")
 def bert_folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of odd sizes, with a pooler, MiniLM's tokenizer and no sentence-transformers files."""
     from transformers import BertConfig, BertModel
