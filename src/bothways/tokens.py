@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways import tokenizer_files
+from bothways.arrays import IntArray
 from bothways.errors import BothwaysError, CheckpointError, InputError
 from bothways.spec import Spec
 
@@ -29,7 +30,6 @@ __all__ = ["Sequence", "Text", "Tokenizer"]
 #: What a user gives: a text, or a pair of texts that the model reads together.
 Text: TypeAlias = str | tuple[str, str]
 
-IntArray = npt.NDArray[np.int32]
 _Indices = npt.NDArray[np.intp]
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
