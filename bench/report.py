@@ -33,7 +33,8 @@ def embed_table(found: dict[str, Any]) -> str:
     ]
     for name, figures in found["candidates"].items():
         package = name.split()[0]
-        shown = f"**{name}**" if package == "bothways" else f"{name.replace(package, f'{package} {versions[package]}', 1)}"
+        named = name.replace(package, f"{package} {versions[package]}", 1)
+        shown = f"**{name}**" if package == "bothways" else named
         speeds = " | ".join(f"{figures['thousand_tokens_per_second'][w]:.1f}" for w in found["tokens"])
         lines.append(f"| {shown} | {speeds} | {figures['peak_mib']['docs']} MiB |")
     lines += ["", "| ratio of the times within a round | short | mid | docs |", "|---|---|---|---|"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import MODEL, arguments, read_workload, save
+from common import MODEL, arguments, peak_mib, read_workload, save
 
 from bothways import Encoder
 
@@ -45,7 +45,7 @@ def main() -> None:
             "seconds": round(seconds, 2),
             "thousand_tokens_per_second": round(counted["tokens"] / seconds / 1000, 2),
             "resident_mib": round(resident_mib(), 1),
-            "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "peak_mib": round(peak_mib(), 1),
         }
         print(size, figures[str(size)])
     save("scale", {"threads": options.threads, "level": model.engine.level, "sizes": figures})

@@ -15,13 +15,13 @@ RIVAL = (
     "from sentence_transformers import SentenceTransformer as S; from bothways.sources import resolve; "
     f"print(S(str(resolve({MODEL!r}).folder), device='cpu').encode(['hello']).shape)"
 )
-BOTHWAYS = str(Path(sys.executable).with_name("bothways"))
+BOTHWAYS = [sys.executable, "-m", "bothways"]
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],
     "python -c 'import bothways'": [sys.executable, "-c", "import bothways"],
-    f"bothways embed --model {MODEL} hello": [BOTHWAYS, "embed", "--model", MODEL, "hello"],
+    f"bothways embed --model {MODEL} hello": [*BOTHWAYS, "embed", "--model", MODEL, "hello"],
     "sentence-transformers, one text": [sys.executable, "-c", RIVAL],
 }
 
@@ -42,20 +42,26 @@ def main() -> None:
     }
     for name, figure in figures.items():
         print(f"{name:60} {figure['median']:.3f} s")
-    save("startup", {"commands": figures, "peak_mib": round(peak_mib(options.data), 1)})
+    save("startup", {"commands": figures, "peak_mib": round(peak_of_docs(options.data / "workloads" / "docs.json"), 1)})
 
 
-def peak_mib(data: Path) -> float:
-    """The command line's peak memory over the docs workload."""
-    texts = data / "workloads" / "docs.json"
+def peak_of_docs(data: Path) -> float:
+    """The peak memory of a process that embeds the docs workload with the command line's defaults."""
     program = (
-        "import json, pathlib; from bothways import Encoder; "
-        f"Encoder.from_pretrained({MODEL!r}, threads=2).embed(json.loads(pathlib.Path({str(texts)!r}).read_text()))"
+        "import json, pathlib; from bothways import Encoder; from common import peak_mib; "
+        f"Encoder.from_pretrained({MODEL!r}, threads=2).embed(json.loads(pathlib.Path({str(data)!r}).read_text())); "
+        "print(peak_mib())"
     )
-    pid = os.spawnl(os.P_NOWAIT, sys.executable, sys.executable, "-c", program)
-    _, _, usage = os.wait4(pid, 0)
-    print(f"peak memory on docs: {usage.ru_maxrss / 1024:.0f} MiB")
-    return usage.ru_maxrss / 1024
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(f"peak memory on docs: {float(run.stdout):.0f} MiB")
+    return float(run.stdout)
 
 
 if __name__ == "__main__":

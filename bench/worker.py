@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import MODEL
+from common import MODEL, peak_mib
 
 Embed = Callable[[list[str]], np.ndarray]
 
@@ -42,8 +41,7 @@ def main() -> None:
         vectors = embed(texts)
         seconds = time.perf_counter() - begin
         np.save(target, vectors)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mib": peak}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -53,20 +53,25 @@ Rows rows_by_name(const std::string& name) {
   throw std::invalid_argument("rows must be 'all', 'first' or 'mean', not '" + name + "'");
 }
 
+using AnyArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+
 // The checkpoint's arrays, by canonical name. Bfloat16 comes as uint16, so the dtype is named beside the array.
 class PythonTensors {
  public:
   explicit PythonTensors(const nb::dict& arrays) {
     for (auto [name, pair] : arrays) {
-      const auto tensor = nb::cast<std::pair<nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>, std::string>>(pair);
-      const auto& [array, dtype] = tensor;
+      const std::string key = nb::cast<std::string>(name);
+      const auto [given, dtype] = nb::cast<std::pair<nb::object, std::string>>(pair);
+      AnyArray array;
+      // Not converted: a copy would leave the table that the caller mapped.
+      if (!nb::try_cast(given, array, false)) throw std::invalid_argument("tensor '" + key + "' is not a contiguous array");
       const Dtype kind = dtype == "F32" ? Dtype::f32 : dtype == "F16" ? Dtype::f16 : Dtype::bf16;
       const size_t bytes = kind == Dtype::f32 ? 4 : 2;
-      const std::string key = nb::cast<std::string>(name);
       if ((kind == Dtype::bf16 && dtype != "BF16") || array.itemsize() != bytes)
         throw std::invalid_argument("tensor '" + key + "' has dtype " + dtype + "; the native engine reads F32, F16, BF16");
       if ((uintptr_t)array.data() % bytes) throw std::invalid_argument("tensor '" + key + "' is not aligned");
       entries_[key] = {{array.data(), kind}, array.size()};
+      arrays_.push_back(array);
     }
   }
 
@@ -85,29 +90,30 @@ class PythonTensors {
     size_t count;
   };
   std::map<std::string, Entry> entries_;
+  std::vector<AnyArray> arrays_;
 };
 
 // The model reads its tables where the checkpoint maps them, so it keeps the arrays alive.
 struct PythonModel {
-  nb::dict arrays;
+  PythonTensors tensors;
   int hidden, layers, heads;
   std::unique_ptr<Model> model;
 };
 
-void make_model(PythonModel* self, nb::dict tensors, int vocabulary, int positions, int token_types, int hidden, int layers,
+void make_model(PythonModel* self, const nb::dict& arrays, int vocabulary, int positions, int token_types, int hidden, int layers,
                 int heads, int inner, const std::string& activation, float eps, const std::string& level_name, int threads) {
   if (hidden <= 0 || layers < 0 || heads <= 0 || inner <= 0 || hidden % heads)
     throw std::invalid_argument("hidden must be a positive multiple of heads, inner positive, layers not negative");
   if (threads <= 0) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
   const Network network{vocabulary, positions, token_types, hidden, layers, heads, inner, activation_by_name(activation), eps};
   const Kernels& kernels = level(level_name);
-  const PythonTensors source(tensors);
+  PythonTensors tensors(arrays);
   std::unique_ptr<Model> model;
   {
     nb::gil_scoped_release release;
-    model = std::make_unique<Model>(network, std::cref(source), kernels, threads);
+    model = std::make_unique<Model>(network, std::cref(tensors), kernels, threads);
   }
-  new (self) PythonModel{tensors, hidden, layers, heads, std::move(model)};
+  new (self) PythonModel{std::move(tensors), hidden, layers, heads, std::move(model)};
 }
 
 nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, const IntsIn& token_types, const IntsIn& starts,
@@ -118,6 +124,7 @@ nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, 
     throw std::invalid_argument("ids, positions, token_types and starts disagree about the number of tokens");
   const TokenBatch batch{ids.data(), positions.data(), token_types.data(), starts.data(), (int)sequences};
   const Rows rows = rows_by_name(rows_name);
+  self.model->check(batch);
 
   FloatsOut result = make_array({rows == Rows::all ? tokens : sequences, hidden});
   Output output{result.data(), nullptr, {}};
@@ -130,7 +137,7 @@ nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, 
   if (attentions) {
     nb::list list;
     for (size_t i = 0; i < sequences; i++) {
-      const size_t length = std::max(starts.data()[i + 1] - starts.data()[i], 0);
+      const size_t length = batch.length((int)i);
       FloatsOut array = make_array({(size_t)self.layers, (size_t)self.heads, length, length});
       output.attentions.push_back(array.data());
       list.append(nb::cast(array));
@@ -147,7 +154,12 @@ nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, 
 void make_head(Head* self, const FloatsIn& weight, std::optional<FloatsIn> bias, const std::string& level_name) {
   if (weight.ndim() != 2) throw std::invalid_argument("a head's weight has two dimensions (out, in)");
   if (bias && bias->size() != weight.shape(0)) throw std::invalid_argument("a head's bias has one value per output");
-  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)weight.shape(0), (int)weight.shape(1), level(level_name));
+  const size_t columns = weight.shape(0), depth = weight.shape(1);
+  if (columns == 0 || depth == 0 || columns > INT32_MAX || depth > INT32_MAX)
+    throw std::invalid_argument("a head's weight can't be " + std::to_string(columns) + " by " + std::to_string(depth));
+  const Kernels& kernels = level(level_name);
+  nb::gil_scoped_release release;
+  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)columns, (int)depth, kernels);
 }
 
 FloatsOut apply_head(const Head& self, const FloatsIn& x) {
@@ -184,14 +196,15 @@ NB_MODULE(_native, m) {
         "The level of that name, or the best usable; ValueError if it is unknown or can't run here.");
   m.def("self_test", [](const std::string& name) { return self_test(level(name)); }, "level"_a,
         nb::call_guard<nb::gil_scoped_release>(),
-        "The largest error of a level's products, attention, norm and activations against float64.");
+        "The largest error of a level's products, attention, norm and GELU against float64.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
       .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
            "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "threads"_a,
            nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], *, "
                    "vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, "
                    "activation: str, eps: float, level: str, threads: int) -> None"))
-      .def("encode", &encode, "ids"_a, "positions"_a, "token_types"_a, "starts"_a, nb::kw_only(), "rows"_a, "hidden_states"_a,
+      .def("encode", &encode, "ids"_a.noconvert(), "positions"_a.noconvert(), "token_types"_a.noconvert(),
+           "starts"_a.noconvert(), nb::kw_only(), "rows"_a, "hidden_states"_a,
            "attentions"_a,
            nb::sig("def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], "
                    "token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, "

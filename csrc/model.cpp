@@ -43,15 +43,14 @@ Model::Model(const Network& network, const Tensors& tensors, const Kernels& kern
     : network_(network),
       kernels_(kernels),
       pool_(threads),
-      weights_(pack_weights(network_, tensors, kernels_, pool_)),
-      workspaces_(threads) {}
+      weights_(pack_weights(network_, tensors, kernels_, pool_)) {}
 
 void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   check(batch);
   const std::vector<Chunk> chunks = cut(batch, pool_.threads());
-  pool_.run((int)chunks.size(), [&](int number, int slot) {
+  pool_.run((int)chunks.size(), [&](int number, Workspace& workspace) {
     const FloatMode mode;
-    Pass(network_, weights_, kernels_, batch, chunks[number], workspaces_[slot]).run(rows, output);
+    Pass(network_, weights_, kernels_, batch, chunks[number], workspace).run(rows, output);
   });
 }
 

@@ -30,11 +30,6 @@ struct Output {
   std::vector<float*> attentions;  // for every sequence of S tokens (L, N, S, S), or empty
 };
 
-// What one thread needs to take tokens through the layers; grows to the largest chunk it has seen.
-struct Workspace {
-  Buffer hidden, operand, heads, inner, scratch;
-};
-
 class Model {
  public:
   Model(const Network&, const Tensors&, const Kernels&, int threads);
@@ -43,14 +38,14 @@ class Model {
   // Throws std::invalid_argument for ids, positions or token types outside the tables.
   void encode(const TokenBatch&, Rows, const Output&);
 
- private:
+  // Throws if a batch can't be computed; encode() does so itself.
   void check(const TokenBatch&) const;
 
+ private:
   const Network network_;
   const Kernels& kernels_;
   Pool pool_;
   const Weights weights_;
-  std::vector<Workspace> workspaces_;  // one for each of the pool's slots
 };
 
 }  // namespace bothways

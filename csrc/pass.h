@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "model.h"
 #include "weights.h"
+#include "workspace.h"
 
 namespace bothways {
 

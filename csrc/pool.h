@@ -3,13 +3,15 @@
 
 #include <atomic>
 #include <functional>
-#include <memory>
+
+#include "workspace.h"
 
 namespace bothways {
 
 class Pool {
  public:
-  // At most `threads` threads work in this pool at any moment, however many callers there are.
+  // At most `threads` threads work in this pool at any moment, however many callers there are. Throws
+  // std::runtime_error if that many can't be started.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -17,10 +19,10 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Calls part(number, slot) for every number below `parts` and returns when all are done. No two threads hold
-  // the same slot (0 <= slot < threads) at once, so a slot's workspace needs no lock. The first exception thrown
-  // by a part is thrown again here, after the others have ended.
-  void run(int parts, const std::function<void(int number, int slot)>& part);
+  // Calls part(number, workspace) for every number below `parts` and returns when all are done. No two threads hold the
+  // same workspace at once; what is in it is left over from earlier parts. The first exception thrown by a part is
+  // thrown again here, after the others have ended.
+  void run(int parts, const std::function<void(int number, Workspace&)>& part);
 
  private:
   struct State;

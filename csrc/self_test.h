@@ -5,7 +5,7 @@
 
 namespace bothways {
 
-// The largest error of a level's product with each activation, attention and norm, on fixed pseudo-random numbers of size 1.
+// The largest error of a level's product with GELU, attention and norm, on fixed pseudo-random numbers of size 1.
 double self_test(const Kernels&);
 
 }  // namespace bothways

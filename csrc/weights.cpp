@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "float_mode.h"
+
 namespace bothways {
 namespace {
 
@@ -117,7 +119,10 @@ Weights pack_weights(const Network& network, const Tensors& tensors, const Kerne
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
   weights.embeddings_norm = packer.norm("embeddings.norm");
   weights.layers.resize(network.layers);
-  pool.run(network.layers, [&](int number, int) { weights.layers[number] = packer.layer(number); });
+  pool.run(network.layers, [&](int number, Workspace&) {
+    const FloatMode mode;
+    weights.layers[number] = packer.layer(number);
+  });
   return weights;
 }
 

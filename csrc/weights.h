@@ -22,7 +22,7 @@ struct Network {
   int stored_head_size() const { return whole_groups(head_size()); }
 };
 
-// Gives the tensor with a canonical name (spec.py), row-major and aligned, with at least `count` elements; throws if there
+// Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; throws if there
 // is none.
 using Tensors = std::function<Table(const std::string& name, size_t count)>;
 

@@ -19,7 +19,7 @@ from bothways.batch import TokenBatch, pack
 from bothways.checkpoint import open_checkpoint
 from bothways.engines.base import Rows
 from bothways.engines.native import NativeEngine, level_in_force
-from bothways.errors import DeviceError, InputError
+from bothways.errors import DeviceError
 from bothways.spec import Spec
 from bothways.tokens import Sequence
 
@@ -272,10 +272,45 @@ def test_an_unknown_level_is_an_error_that_lists_the_known(monkeypatch: pytest.M
         level_in_force()
 
 
-@pytest.mark.parametrize("threads", [0, -1])
-def test_no_threads_are_refused(minilm: Path, threads: int) -> None:
-    with pytest.raises(InputError, match="threads must be at least 1"):
-        NativeEngine(open_checkpoint(minilm), threads=threads)
+MANY_THREADS = """
+import resource, sys
+from pathlib import Path
+from bothways.checkpoint import open_checkpoint
+from bothways.engines.native import NativeEngine
+from bothways.errors import DeviceError
+
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+try:
+    NativeEngine(checkpoint, threads=2000)
+except DeviceError as error:
+    print(error)
+NativeEngine(checkpoint, threads=2)
+"""
+
+
+def test_threads_that_can_not_be_started_are_an_error_not_an_abort(minilm: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MANY_THREADS, str(minilm)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "2000 threads can't be started here: Resource temporarily unavailable; pass a smaller" in run.stdout
+
+
+def test_arrays_of_another_type_are_refused_not_converted(engine: NativeEngine, minilm: Path) -> None:
+    batch = make_batch(open_checkpoint(minilm).spec, (3,))
+    wrong = TokenBatch(batch.ids.astype(np.int64), batch.positions, batch.token_types, batch.starts)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        engine.encode(wrong)
+
+
+def test_a_head_without_values_is_refused(engine: NativeEngine) -> None:
+    with pytest.raises(ValueError, match="can't be 3 by 0"):
+        engine.linear(np.zeros((3, 0), np.float32), None)
 
 
 def test_every_usable_level_passes_its_self_test(level: str) -> None:

@@ -1,10 +1,12 @@
-// The pool: every part once, slots never shared, failures and forks survived.
+// The pool: every part once, workspaces never shared, failures and forks survived.
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -14,33 +16,39 @@
 #include "pool.h"
 
 using bothways::Pool;
+using bothways::Workspace;
 
 namespace {
 
-// Watches one pool: how many parts run at this moment, and who holds which slot.
+// Watches one pool: how many parts run at this moment, and who holds which workspace.
 class Watch {
  public:
-  explicit Watch(int threads) : threads_(threads), held_(threads) {}
+  explicit Watch(int threads) : threads_(threads) {}
 
-  void enter(int slot) {
-    CHECK(slot >= 0 && slot < threads_, slot, threads_);
-    CHECK(!held_[slot].exchange(true), slot);
+  void enter(const Workspace& workspace) {
+    std::unique_lock lock(mutex_);
+    CHECK(held_.insert(&workspace).second);
+    seen_.insert(&workspace);
+    CHECK((int)seen_.size() <= threads_, (int)seen_.size(), threads_);
+    lock.unlock();
     const int now = ++running_;
     CHECK(now <= threads_, now, threads_);
     int before = most_.load();
     while (before < now && !most_.compare_exchange_weak(before, now)) {
     }
   }
-  void leave(int slot) {
+  void leave(const Workspace& workspace) {
     running_--;
-    held_[slot] = false;
+    std::lock_guard lock(mutex_);
+    held_.erase(&workspace);
   }
   int running() const { return running_; }
   int most() const { return most_; }
 
  private:
   const int threads_;
-  std::vector<std::atomic<bool>> held_;
+  std::mutex mutex_;
+  std::set<const Workspace*> held_, seen_;  // those in use, and all
   std::atomic<int> running_{0}, most_{0};
 };
 
@@ -49,7 +57,7 @@ void pause(int microseconds) { std::this_thread::sleep_for(std::chrono::microsec
 // Runs a job and checks that each part ran once and that its writes are seen here.
 void check_job(Pool& pool, int parts) {
   std::vector<int> runs(parts);  // no atomics: run() itself must order these
-  pool.run(parts, [&](int number, int) { runs[number]++; });
+  pool.run(parts, [&](int number, Workspace&) { runs[number]++; });
   for (int number = 0; number < parts; number++) CHECK(runs[number] == 1, number, runs[number], parts);
 }
 
@@ -59,7 +67,7 @@ void test_every_part_runs_once() {
     Pool pool(threads);
     CHECK(pool.threads() == threads);
     for (int parts : {1, 2, 3, 7, 100, 1000}) check_job(pool, parts);
-    pool.run(0, [](int, int) { CHECK(!"a job without parts ran one"); });
+    pool.run(0, [](int, Workspace&) { CHECK(!"a job without parts ran one"); });
     for (int i = 0; i < 300; i++) check_job(pool, i % 4 + 1);
   }
 }
@@ -70,10 +78,10 @@ void test_helpers_join() {
   Watch watch(3);
   std::atomic<int> arrived{0};
   // No part ends before all three have begun, so this comes back only if three threads work at once.
-  pool.run(3, [&](int, int slot) {
-    watch.enter(slot);
+  pool.run(3, [&](int, Workspace& workspace) {
+    watch.enter(workspace);
     for (arrived++; arrived < 3;) pause(50);
-    watch.leave(slot);
+    watch.leave(workspace);
   });
   CHECK(watch.most() == 3, watch.most());
 }
@@ -89,11 +97,11 @@ void test_many_callers_keep_to_the_threads() {
         for (int round = 0; round < 40; round++) {
           const int parts = (caller + round) % 5 + 1;
           std::vector<int> runs(parts);
-          pool.run(parts, [&](int number, int slot) {
-            watch.enter(slot);
+          pool.run(parts, [&](int number, Workspace& workspace) {
+            watch.enter(workspace);
             runs[number]++;
             if (round % 4 == 0) pause(20);
-            watch.leave(slot);
+            watch.leave(workspace);
           });
           for (int count : runs) CHECK(count == 1, count, parts);
         }
@@ -112,10 +120,10 @@ void test_exceptions_come_out() {
       for (int round = 0; round < 20; round++) {
         std::string message;
         try {
-          pool.run(20, [&](int number, int slot) {
-            watch.enter(slot);
+          pool.run(20, [&](int number, Workspace& workspace) {
+            watch.enter(workspace);
             if (number > failing && round % 2) pause(20);
-            watch.leave(slot);
+            watch.leave(workspace);
             if (number == failing) throw std::runtime_error("part " + std::to_string(number));
           });
         } catch (const std::runtime_error& error) {
@@ -134,7 +142,7 @@ void test_one_exception_of_many_comes_out() {
   for (int round = 0; round < 50; round++) {
     int caught = 0;
     try {
-      pool.run(9, [](int number, int) { throw number; });
+      pool.run(9, [](int number, Workspace&) { throw number; });
     } catch (int number) {
       caught++;
       CHECK(number >= 0 && number < 9, number);
@@ -158,7 +166,7 @@ void test_exceptions_stay_with_their_job() {
           continue;
         }
         try {
-          pool.run(5, [](int number, int) {
+          pool.run(5, [](int number, Workspace&) {
             if (number == 2) throw 2;
           });
         } catch (int) {
@@ -225,7 +233,7 @@ void test_fork_during_a_job() {
     std::atomic<bool> go_on{false};
     std::atomic<int> begun{0}, done{0};
     std::thread other([&, shared = pool.get()] {
-      shared->run(6, [&](int, int) {
+      shared->run(6, [&](int, Workspace&) {
         for (begun++; !go_on;) pause(50);
         done++;
       });
@@ -250,7 +258,7 @@ void test_fork_in_a_storm() {
   std::vector<std::thread> callers;
   for (int i = 0; i < 3; i++)
     callers.emplace_back([&] {
-      while (!stop) pool.run(3, [](int, int) {});
+      while (!stop) pool.run(3, [](int, Workspace&) {});
     });
   for (int i = 0; i < 20; i++) CHECK(ends_well_after_fork([&] { check_job(pool, 10); }));
   stop = true;
@@ -262,7 +270,7 @@ void test_destruction() {
   for (int i = 0; i < 100; i++) {
     const Pool never_used(4);
     Pool used(3);
-    used.run(i % 4, [](int, int) {});
+    used.run(i % 4, [](int, Workspace&) {});
   }
   CHECK(true);
 }

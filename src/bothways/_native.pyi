@@ -23,7 +23,7 @@ def level(name: str = '') -> str:
 
 def self_test(level: str) -> float:
     """
-    The largest error of a level's products, attention, norm and activations against float64.
+    The largest error of a level's products, attention, norm and GELU against float64.
     """
 
 class Model:

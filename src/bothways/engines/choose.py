@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
 from bothways.errors import DeviceError
@@ -31,10 +33,10 @@ def choose(
         ("device", device, _DEVICES),
         ("dtype", dtype, _DTYPES),
     ):
-        if given not in available:
+        if not isinstance(given, str) or given not in available:
             raise DeviceError(f"{word} {given!r} is not available in this version; use {' or '.join(available)}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1):
         raise DeviceError(f"threads is {threads!r}; it must be a whole number above zero, or None for Bothways' choice")
     from bothways.engines.native import NativeEngine
 
-    return NativeEngine(checkpoint, dtype=dtype, threads=threads)
+    return NativeEngine(checkpoint, dtype=dtype, threads=None if threads is None else int(threads))

@@ -11,7 +11,8 @@ from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
 from bothways.engines.threads import default_threads
-from bothways.errors import DeviceError, InputError
+from bothways.errors import DeviceError
+from bothways.safetensors import Tensor
 
 __all__ = ["NativeEngine", "level_in_force"]
 
@@ -36,22 +37,29 @@ class NativeEngine:
         checkpoint: The checkpoint; its embedding tables stay where they are mapped, the rest is packed.
         dtype: The dtype of the arithmetic.
         threads: How many threads may compute at once; by default see `default_threads`.
+
+    Raises:
+        DeviceError: BOTHWAYS_LEVEL can't be had here, or so many threads can't be started.
     """
 
     name = "native"
 
     def __init__(self, checkpoint: Checkpoint, *, dtype: str = "float32", threads: int | None = None) -> None:
-        if dtype != "float32":
-            raise DeviceError(f"dtype {dtype!r} is not available on the native engine; use 'float32'")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}; leave it out to use every core")
         spec = checkpoint.spec
         self.level = level_in_force()
         self.dtype = dtype
         self.threads = threads or default_threads()[0]
-        needed = (name for name in spec.tensor_shapes() if not name.startswith("pooler."))
-        self._model = _native.Model(
-            {name: (checkpoint.tensors[name].array, checkpoint.tensors[name].dtype) for name in needed},
+        self._checkpoint = checkpoint
+        tensors = {name: checkpoint.tensors[name] for name in spec.tensor_shapes() if not name.startswith("pooler.")}
+        try:
+            self._model = self._load(tensors)
+        except RuntimeError as error:
+            raise DeviceError(f"{error}; pass a smaller number of threads") from None
+
+    def _load(self, tensors: dict[str, Tensor]) -> _native.Model:
+        spec = self._checkpoint.spec
+        return _native.Model(
+            {name: (tensor.array, tensor.dtype) for name, tensor in tensors.items()},
             vocabulary=spec.vocab_size,
             positions=spec.num_positions,
             token_types=spec.num_token_types,
@@ -68,7 +76,12 @@ class NativeEngine:
     def encode(
         self, batch: TokenBatch, *, rows: Rows = "all", hidden_states: bool = False, attentions: bool = False
     ) -> Hidden:
-        """Compute a batch; the GIL is released meanwhile, and any number of threads may call at once."""
+        """Compute a batch; the GIL is released meanwhile, and any number of threads may call at once.
+
+        Raises:
+            CheckpointError: The weights file, whose word table is read in place, was overwritten since it was loaded.
+        """
+        self._checkpoint.check_unchanged()
         result, layers, probabilities = self._model.encode(
             batch.ids,
             batch.positions,
