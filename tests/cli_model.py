@@ -31,7 +31,7 @@ class LetterModel:
         """Keep the options for tests to look at."""
         self.loaded_with = {"name": name, **options}
         self.checkpoint = SimpleNamespace(surplus=("cls.bias", "cls.weight"))
-        self.spec = SimpleNamespace(embed=SimpleNamespace(similarity="dot", max_tokens=MAX_TOKENS))
+        self.spec = SimpleNamespace(max_tokens=10, embed=SimpleNamespace(similarity="dot", max_tokens=MAX_TOKENS))
         self.tokenizer = SimpleNamespace(max_tokens=10)
         self.embedded_with: dict[str, Any] = {}
         LetterModel.last = self
@@ -43,7 +43,7 @@ class LetterModel:
         """Stand in for `Encoder.from_pretrained`."""
         return cls(name, **options)
 
-    def embed(self, texts: Any, *, precision: str = "float32", truncation: bool = True, **how: Any) -> Any:
+    def embed(self, texts: Any, *, precision: str = "float32", truncation: Any = True, **how: Any) -> Any:
         """Embed a list at once or an iterator as a stream, two texts a batch."""
         progress = how.pop("progress", None)
         self.embedded_with = {"precision": precision, "truncation": truncation, **how}
@@ -52,7 +52,7 @@ class LetterModel:
             return quantize(np.array(rows, np.float32).reshape(-1, 3), precision)
         return self._stream(texts, precision, truncation, progress)
 
-    def _stream(self, texts: Iterator[str], precision: str, truncation: bool, progress: Any) -> Iterator[Any]:
+    def _stream(self, texts: Iterator[str], precision: str, truncation: Any, progress: Any) -> Iterator[Any]:
         done = tokens = cut = 0
         while batch := [text for _, text in zip(range(_BATCH), texts, strict=False)]:
             lengths = [len(text.split()) for text in batch]
@@ -60,7 +60,7 @@ class LetterModel:
                 raise InputError(f"a text has {max(lengths)} tokens, the model takes {MAX_TOKENS}")
             done += len(batch)
             tokens += sum(min(length, MAX_TOKENS) for length in lengths)
-            cut += sum(length > MAX_TOKENS for length in lengths)
+            cut += sum(length > MAX_TOKENS for length in lengths) if truncation != "window" else 0
             if progress is not None:
                 progress(done, tokens, cut)
             yield from quantize(np.array([vector(text) for text in batch], np.float32), precision)

@@ -61,6 +61,7 @@ def test_json_has_the_same_facts(monkeypatch):
     assert [level["name"] for level in report["levels"]] == ["avx512", "avx2", "generic"]
     assert report["levels"][0]["error"] is None
     assert report["versions"]["numpy"] and "pyarrow" in report["versions"]
+    assert "torch" not in report["versions"]
     assert report["problems"] == []
 
 

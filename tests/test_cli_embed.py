@@ -1,13 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +10,8 @@ from click.testing import CliRunner, Result
 
 from bothways.cli import main
 from bothways.encoder import Encoder
+from bothways.errors import DeviceError, InputError
 from bothways.precision import quantize
-
-STAND_IN = Path(__file__).with_name("cli_model.py")
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +46,14 @@ def test_texts_and_embeddings_stay_together_over_many_batches(tmp_path):
 
 def test_standard_input_is_a_text_a_line():
     assert [row["text"] for row in rows(embed("--input", "-", stdin="één\r\ntwo".encode()))] == ["één", "two"]
+
+
+def test_standard_input_holds_what_format_says():
+    stdin = b'id,body\n1,"a, b"\n'
+    found = rows(embed("--input", "-", "--format", "csv", "--column", "body", stdin=stdin))
+    assert [row["text"] for row in found] == ["a, b"]
+    found = rows(embed("--input", "-", "--format", "jsonl", stdin=b'{"text": "hi"}'))
+    assert [row["text"] for row in found] == ["hi"]
 
 
 def test_column_chooses_what_is_embedded(tmp_path):
@@ -97,17 +98,17 @@ def test_empty_input_gives_an_empty_output_of_the_right_shape(tmp_path):
 
 def test_options_reach_the_model():
     result = embed(
-        *("hello", "--model", "m", "--revision", "r", "--dtype", "bfloat16", "--threads", 3, "--max-length", 9),
-        *("--batch-tokens", 77, "--pooling", "cls", "--pooling", "max", "--no-normalize", "--prompt", "p: "),
+        *("hello", "--model", "m", "--revision", "r", "--dtype", "float32", "--threads", 3, "--max-length", 9),
+        *("--batch-tokens", 77, "--pooling", "cls", "--pooling", "max", "--no-normalize"),
         *("--prompt-name", "query", "--dimensions", 2, "--no-truncation"),
     )
     assert result.exit_code == 0, result.output
     model = LetterModel.last
     assert model.loaded_with == {
-        **{"name": "m", "revision": "r", "dtype": "bfloat16", "threads": 3, "max_length": 9, "batch_tokens": 77}
+        **{"name": "m", "revision": "r", "dtype": "float32", "threads": 3, "max_length": 9, "batch_tokens": 77}
     }
     assert model.embedded_with == {
-        **{"pooling": ["cls", "max"], "normalize": False, "prompt": "p: ", "prompt_name": "query"},
+        **{"pooling": ["cls", "max"], "normalize": False, "prompt": None, "prompt_name": "query"},
         **{"dimensions": 2, "precision": "float32", "truncation": False},
     }
 
@@ -125,8 +126,10 @@ def test_options_left_out_leave_the_choice_to_the_checkpoint():
 
 def test_texts_that_were_cut_are_counted_in_one_line():
     result = embed("a b c d e", "b", "1 2 3 4 5 6", "c")
-    assert result.stderr == "note: 2 texts were longer than 4 tokens and were cut\n"
-    assert embed("a b c d e").stderr == "note: 1 text was longer than 4 tokens and was cut\n"
+    advice = "; pass --window to embed all of them\n"
+    assert result.stderr == "note: 2 of 4 texts were longer than 4 tokens and were cut" + advice
+    assert embed("a b c d e").stderr == "note: 1 of 1 text was longer than 4 tokens and was cut" + advice
+    assert embed("a b c d e", "b").stderr == "note: 1 of 2 texts was longer than 4 tokens and was cut" + advice
     assert embed("a b c d e", "--quiet").stderr == ""
     assert embed("short").stderr == ""
 
@@ -135,6 +138,12 @@ def test_no_truncation_makes_long_texts_an_error():
     result = embed("a b c d e", "--no-truncation")
     assert result.exit_code == 1
     assert result.stderr == "error: a text has 5 tokens, the model takes 4\n"
+
+
+def test_window_embeds_long_texts_whole():
+    result = embed("a b c d e", "--window")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert LetterModel.last.embedded_with["truncation"] == "window"
 
 
 @pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
@@ -180,6 +189,13 @@ def test_terminal_gets_a_table(monkeypatch):
         (["--input", "none.txt", "text"], "not both"),
         ([], "no texts given"),
         (["text", "--threads", "0"], "--threads"),
+        (["text", "--dtype", "float8"], "'float8' is not 'float32'"),
+        (["text", "--precision", "int4"], "'int4' is not one of 'float32', 'int8'"),
+        (["text", "--prompt", "", "--prompt-name", "query"], "--prompt or --prompt-name, not both"),
+        (["text", "--window", "--no-truncation"], "--window or --no-truncation, not both"),
+        (["text", "--output", ""], "--output is empty"),
+        (["text", "--format", "csv"], "say how to read --input"),
+        (["--input", "-", "--format", "parquet"], "'parquet' is not one of"),
         (["text", "--unknown"], "No such option"),
     ],
 )
@@ -200,6 +216,40 @@ def test_errors_exit_with_1_and_one_line(tmp_path):
     result = embed("--input", tmp_path / "none.txt")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: there is no file") and result.stderr.count("\n") == 1
+
+
+def test_option_of_the_machine_that_fails_is_one_line(monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise DeviceError("threads is 99999; this machine starts at most 1024")
+
+    monkeypatch.setattr(Encoder, "from_pretrained", refuse)
+    result = embed("text", "--threads", 99999)
+    assert (result.exit_code, result.stderr) == (1, "error: threads is 99999; this machine starts at most 1024\n")
+
+
+@pytest.mark.parametrize(
+    ("librarys", "ours"),
+    [
+        ("text 0 has 9 tokens; pass truncation=True to cut it", "text 0 has 9 tokens; pass --truncation to cut it"),
+        ('pass max_length=4, or truncation="window".', "pass --max-length=4, or --window."),
+        ("max_length is 9", "--max-length is 9"),
+        ('pass prompt="" or truncation=False', 'pass --prompt "" or --no-truncation'),
+        ("pass revision=<the commit>", "pass --revision <the commit>"),
+        ("'max_length.txt' and a/max_length/b stay", "'max_length.txt' and a/max_length/b stay"),
+    ],
+)
+def test_errors_name_options_as_the_command_line_does(monkeypatch, librarys, ours):
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError(librarys)
+
+    monkeypatch.setattr(LetterModel, "embed", refuse)
+    assert embed("text").stderr == f"error: {ours}\n"
+
+
+def test_arguments_that_are_no_text_are_an_error():
+    result = embed("fine", b"\xff".decode("utf-8", "surrogateescape"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: argument 2 is not valid UTF-8 (at character 0)")
 
 
 def test_verbose_shows_the_traceback_and_surplus_tensors(tmp_path):
@@ -239,74 +289,3 @@ def test_error_in_the_input_leaves_the_old_output(tmp_path, ending):
     assert "line 4: byte 0xff" in result.stderr
     assert target.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-# Real processes: signals and pipes
-
-
-def start(*arguments: object, **streams: Any) -> subprocess.Popen[bytes]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.Popen([sys.executable, str(STAND_IN), "embed", *map(str, arguments)], **pipes)
-
-
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("ending", ["npy", "jsonl", "parquet"])
-def test_interrupt_leaves_the_old_output_and_nothing_else(tmp_path, ending, precision):
-    target = tmp_path / f"out.{ending}"
-    target.write_text("old")
-    with start("--input", "-", "--output", target, "--precision", precision) as process:
-        process.stdin.write(b"one\ntwo\nthree\n")
-        process.stdin.flush()  # and never closed: the process waits for more
-        wait_for(lambda: any(path.suffix == ".part" for path in tmp_path.iterdir()))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
-        assert b"Traceback" not in process.stderr.read()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.01)
-
-
-def test_reader_that_leaves_early_ends_the_work_quietly(tmp_path):
-    (tmp_path / "in.txt").write_text("some text\n" * 20_000)
-    with start("--input", tmp_path / "in.txt") as process:
-        assert json.loads(process.stdout.readline())["text"] == "some text"
-        process.stdout.close()
-        assert process.wait(20) == 0
-        assert process.stderr.read() == b""
-
-
-def test_exit_codes_of_the_process(tmp_path):
-    for arguments, code in [(["hello"], 0), (["--input", tmp_path / "none.txt"], 1), (["--threads", "x"], 2)]:
-        with start("--model", "m", *arguments) as process:
-            process.communicate()
-        assert process.returncode == code
-
-
-def test_progress_bar_stands_on_a_terminal_only(tmp_path):
-    pty = pytest.importorskip("pty")
-    (tmp_path / "in.txt").write_text("some text\n" * 500)
-    ours, theirs = pty.openpty()
-    streams = {"stdout": theirs, "stderr": theirs, "env": {**os.environ, "TERM": "xterm"}}
-    with start("--input", tmp_path / "in.txt", "--output", tmp_path / "o.npy", **streams) as process:
-        os.close(theirs)
-        seen = read_to_end(ours)
-    assert process.returncode == 0
-    assert "tokens/s" in seen and "━" in seen
-    assert "500 texts, 1,000 tokens" in seen
-
-
-def read_to_end(terminal: int) -> str:
-    seen = b""
-    with open(terminal, "rb", buffering=0) as file:
-        try:
-            while block := file.read(65536):
-                seen += block
-        except OSError:  # how Linux tells that the other end is closed
-            pass
-    return seen.decode()

@@ -71,5 +71,13 @@ def test_json_has_every_value_and_no_padding(pooler):
         assert first["pooler_reason"] == "the checkpoint carries no pooler weights"
 
 
+def test_arguments_that_are_no_text_are_an_error():
+    result = CliRunner().invoke(main, ["encode", "--model", "m", "a\udcff"])
+    assert (result.exit_code, result.stderr.split(";")[0]) == (
+        1,
+        "error: argument 1 is not valid UTF-8 (at character 1)",
+    )
+
+
 def test_no_text_is_bad_usage():
     assert CliRunner().invoke(main, ["encode", "--model", "m"]).exit_code == 2

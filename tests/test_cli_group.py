@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -65,4 +67,15 @@ def test_interrupt_exits_with_130_without_a_traceback(monkeypatch):
     monkeypatch.setattr(doctor, "_examine_native", interrupted)
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 130
-    assert "Traceback" not in result.output
+    assert result.output == "interrupted\n"
+
+
+def test_signals_are_handled_only_while_a_command_runs():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    CliRunner().invoke(main, ["doctor", "--json"])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_command_runs_in_any_thread():
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(CliRunner().invoke, main, ["doctor", "--help"]).result().exit_code == 0

@@ -44,7 +44,10 @@ def test_every_input_form_gives_the_bits_of_the_library(tmp_path, expected):
         source = "-" if name == "-" else tmp_path / name
         done = bothways("embed", "--input", source, "--output", tmp_path / "out.npy", input=lines.encode())
         assert done.returncode == 0, done.stderr
-        assert b"note: 1 text was longer than 256 tokens and was cut\n" in done.stderr
+        assert (
+            b"note: 1 of 6 texts was longer than 256 tokens and was cut; pass --window to embed all of them\n"
+            in done.stderr
+        )
         np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
 
 
@@ -63,6 +66,13 @@ def test_precision_equals_that_of_the_library(tmp_path, expected, precision):
     wanted = Encoder.from_pretrained(MODEL).embed(TEXTS, precision=precision)
     assert found.dtype == wanted.dtype
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_window_embeds_all_of_a_long_text(tmp_path):
+    done = bothways("embed", *TEXTS, "--window", "--output", tmp_path / "out.npy")
+    assert b"cut" not in done.stderr
+    wanted = Encoder.from_pretrained(MODEL).embed(TEXTS, truncation="window")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), wanted)
 
 
 def test_similarity_is_the_librarys(expected):
@@ -84,12 +94,12 @@ def test_verbose_lists_what_the_checkpoint_has_besides():
 
 def test_errors_are_one_line():
     for arguments, message in [
-        (["embed", "hello", "--dtype", "float8"], b"float8"),
         (["embed", "hello", "--pooling", "none"], b"none"),
         (["embed", "hello", "--prompt-name", "nothing"], b"nothing"),
         (["embed", "word " * 400, "--no-truncation"], b"256"),
-        (["embed", "hello", "--precision", "int4"], b"int4"),
-        (["embed", b"\xff".decode("utf-8", "surrogateescape")], b"surrogate"),
+        (["embed", "word " * 400, "--no-truncation"], b"--truncation"),
+        (["embed", "hello", "--max-length", "99999"], b"--max-length"),
+        (["embed", b"\xff".decode("utf-8", "surrogateescape")], b"argument 1 is not valid UTF-8"),
     ]:
         done = bothways(*arguments)
         assert done.returncode == 1, done.stderr

@@ -16,6 +16,11 @@ def stand_in(monkeypatch):
     monkeypatch.setenv("BOTHWAYS_MODEL", "stand-in")
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr("bothways.cli.similarity.to_terminal", lambda: True)
+
+
 def similarity(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["similarity", *arguments])
 
@@ -25,12 +30,30 @@ def test_two_texts_give_one_score():
     assert similarity("ab", "xyz").stdout == "7.0000\n"
 
 
+@pytest.mark.usefixtures("terminal")
 def test_more_texts_give_a_matrix_with_the_texts_beside_it():
     lines = similarity("ab", "xyz", "\x1b[1m").stdout.splitlines()
     assert lines[0].split() == ["1", "2", "3"]
     assert lines[1].split() == ["1", "6.0000", "7.0000", "9.0000", "ab"]
     assert lines[2].split() == ["2", "7.0000", "10.0000", "13.0000", "xyz"]
     assert "\x1b" not in lines[3]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_long_texts_are_shortened_in_the_matrix_only():
+    text = "0123456789" * 10
+    lines = similarity(text, "x", "y").stdout.splitlines()
+    assert lines[1].endswith("  " + text[:37] + "...")
+    assert json.loads(similarity(text, "x", "--json").stdout)["texts"][0] == text
+
+
+def test_arguments_that_are_no_text_are_an_error():
+    result = similarity("\udcff", "x")
+    assert (result.exit_code, result.stderr.split(" (")[0]) == (1, "error: argument 1 is not valid UTF-8")
+
+
+def test_more_texts_give_json_where_no_terminal_is():
+    assert json.loads(similarity("ab", "xyz", "c").stdout)["texts"] == ["ab", "xyz", "c"]
 
 
 def test_json_names_measure_texts_and_scores():
@@ -42,7 +65,7 @@ def test_json_names_measure_texts_and_scores():
 
 
 def test_cut_texts_are_noted():
-    assert similarity("1 2 3 4 5", "b").stderr == "note: 1 text was longer than 4 tokens and was cut\n"
+    assert similarity("1 2 3 4 5", "b").stderr == "note: 1 of 2 texts was longer than 4 tokens and was cut\n"
 
 
 @pytest.mark.parametrize("texts", [[], ["one"]])

@@ -64,6 +64,12 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
         texts_of(tmp_path, "a.txt", b"one\ntwo\xff\n")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_recognized_by_its_mark(tmp_path, encoding):
+    with pytest.raises(InputError, match="line 1: .*iconv -f utf-16 -t utf-8"):
+        texts_of(tmp_path, "a.txt", "\ufeffone\n".encode(encoding))
+
+
 def test_texts_before_a_bad_line_are_still_given(tmp_path):
     reading = iter(read_texts(write(tmp_path, "a.txt", b"one\n\xff\n")))
     assert next(reading) == "one"
@@ -86,6 +92,7 @@ def test_jsonl_takes_the_column(tmp_path):
         ('{"id": 1, "body": "x"}', "line 2 has no column 'text'; the columns are 'id', 'body'"),
         ('{"text": 3}', "line 2: column 'text' holds 3, not a string"),
         ('{"text": null}', "line 2: column 'text' holds null, not a string"),
+        ('{"text": "a \\ud800"}', r"line 2: column 'text' has a lone surrogate U\+D800 at character 2"),
     ],
 )
 def test_jsonl_errors_name_the_line(tmp_path, line, message):
@@ -111,13 +118,26 @@ def test_csv_takes_fields_longer_than_pythons_own_limit(tmp_path):
     [
         ("", "is empty; its first line must name the columns, 'text' among them"),
         ("id,body\n1,x\n", "has no column 'text'; the columns are 'id', 'body'"),
-        ("id,text\n1,x\n2\n", r"line 3 has only 1 of 2 fields, not 'text'"),
+        ("id,text\n1,x\n2\n", r"line 3 has only 1 of 2 fields, so none for 'text'"),
+        ("id,text\n1,x\n2,a, b\n", "line 3 has 3 fields, the header only 2; put fields that hold a comma in double"),
+        ("text,id,text\na,1,b\n", "has 2 columns 'text'; give each its own name"),
         ('text\n"never closed\nmore\n', r"line 3: .*check the quotes"),
     ],
 )
 def test_csv_errors_say_what_is_wrong(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         texts_of(tmp_path, "a.csv", content)
+
+
+def test_tsv_with_a_tab_too_many_is_an_error(tmp_path):
+    with pytest.raises(
+        InputError, match="line 2 has 2 fields, the header only 1; put fields that hold a tab in double"
+    ):
+        texts_of(tmp_path, "a.tsv", "text\na\tb\n")
+
+
+def test_column_that_is_not_asked_for_may_stand_twice(tmp_path):
+    assert texts_of(tmp_path, "a.csv", "id,text,id\n1,a,2\n") == ["a"]
 
 
 def parquet_file(folder: Path, **columns: object) -> str:
@@ -167,10 +187,20 @@ def test_standard_input_is_plain_text(monkeypatch):
     assert list(read_texts("-")) == ["één", "", "zwei"]
 
 
+def test_format_says_what_a_name_does_not(tmp_path):
+    name = write(tmp_path, "data", "id,text\n1,a\n")
+    assert list(read_texts(name, format="csv")) == ["a"]
+    assert list(read_texts(name, "id", "csv")) == ["1"]
+    assert list(read_texts(name, format="txt")) == ["id,text", "1,a"]
+
+
 def test_inputs_that_are_not_there_or_not_known(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         read_texts(str(tmp_path / "none.txt"))
-    with pytest.raises(InputError, match=r"no known ending; use \.txt, \.jsonl, \.csv, \.tsv, \.parquet, or -"):
+    with pytest.raises(
+        InputError,
+        match=r"no known ending; use \.txt, \.jsonl, \.csv, \.tsv, \.parquet, or - .* --format txt\|jsonl\|csv\|tsv",
+    ):
         read_texts(write(tmp_path, "a.xlsx", "x"))
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(InputError, match="is a folder"):
@@ -287,6 +317,32 @@ def test_outputs_that_can_not_be_written_are_refused(tmp_path):
     (tmp_path / "a.npy").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         check_output(tmp_path / "a.npy")
+
+
+def test_errors_of_the_system_name_the_output_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    target = tmp_path / "a.npy"
+    for where in ("bothways.cli.output.open", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, refuse, raising=False)
+            with pytest.raises(InputError) as caught:
+                write_rows(target)
+        assert str(caught.value) == f"output {str(target)!r} can't be written: Permission denied; choose another one"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_read_only_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"a\.npy' can't be written: its folder is read-only"):
+        check_output(tmp_path / "a.npy")
+
+
+def test_output_may_have_the_longest_name_there_is(tmp_path):
+    target = tmp_path / ("x" * 251 + ".npy")
+    write_rows(target)
+    assert len(np.load(target)) == 3
 
 
 def test_json_numbers_bring_float32_back_exactly():

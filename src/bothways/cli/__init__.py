@@ -1,15 +1,21 @@
 """The command line: the group `main`, which imports a command only when it is asked for.
 
 Every error becomes one line here, and every way to end becomes an exit code: 0 done, 1 failed, 2 bad usage,
-130 interrupted.
+130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,7 +33,24 @@ _COMMANDS = {
     "doctor": "Say what this machine offers and test the arithmetic.",
 }
 
-_INTERRUPTED = 130  # the shell's number for a program ended by Ctrl-C
+# The shell's numbers for a program ended by Ctrl-C and by SIGTERM.
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+#: What the library calls an option, and what it is called here.
+_OPTIONS = {
+    "max_length": "--max-length",
+    "batch_tokens": "--batch-tokens",
+    "prompt_name": "--prompt-name",
+    'prompt=""': '--prompt ""',
+    "revision=": "--revision ",
+    "truncation=True": "--truncation",
+    "truncation=False": "--no-truncation",
+    'truncation="window"': "--window",
+    'truncation "window"': "--window",
+}
+# Whole words only, and none inside a quoted or longer name such as that of a file.
+_OPTION = re.compile(r"(?<![\w'\"./-])(?:" + "|".join(map(re.escape, _OPTIONS)) + r")(?!\w|['\"/-]|\.\w)")
 
 
 class _LazyGroup(click.Group):
@@ -48,25 +71,55 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _signals_unwind():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
             # The reader (head, less) has what it wanted: nothing failed. Python's own flush at exit must not complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            click.echo("; ".join(["interrupted", *map(str, interrupt.args)]), err=True)
             ctx.exit(_INTERRUPTED)
         except Exception as error:
             _report(ctx, error)
             ctx.exit(1)
 
 
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that an unfinished output is removed."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    # Only the main thread may do this, and a signal that is ignored or handled already is the caller's affair.
+    in_main = threading.current_thread() is threading.main_thread()
+    taken = {n: handler for n, handler in usual.items() if in_main and signal.getsignal(n) == handler}
+    for n in taken:
+        signal.signal(n, _unwind)
+    try:
+        yield
+    finally:
+        for n, handler in taken.items():
+            if signal.getsignal(n) == _unwind:
+                signal.signal(n, handler)
+
+
+def _unwind(number: int, _: FrameType | None) -> None:
+    # From here on the program ends: a second signal must not cut the cleaning up short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(_TERMINATED)
+
+
 def _report(ctx: click.Context, error: Exception) -> None:
     """Print the one line that says what failed, after the traceback where --verbose asks for it."""
     if is_verbose(ctx):
         traceback.print_exc()
-    if isinstance(error, (BothwaysError, OSError)):
+    if isinstance(error, BothwaysError):
+        message = _OPTION.sub(lambda found: _OPTIONS[found[0]], str(error))
+    elif isinstance(error, OSError):
         message = str(error)
     elif isinstance(error, MemoryError):
         message = f"out of memory {error}".rstrip() + "; try a smaller --batch-tokens or --max-length"

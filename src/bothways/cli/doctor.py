@@ -20,7 +20,7 @@ __all__ = ["command"]
 _LARGEST_ERROR = 1e-4
 
 _REQUIRED = ("bothways", "numpy", "tokenizers", "huggingface-hub", "click", "rich")
-_OPTIONAL = {"pyarrow": "tables", "torch": "gpu"}  # package: the extra that brings it
+_OPTIONAL = {"pyarrow": "tables"}  # package: the extra that brings it
 
 
 @dataclass(frozen=True)

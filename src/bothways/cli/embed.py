@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bothways.cli.files import Texts, given_texts, read_texts
-from bothways.cli.options import ModelChoice, embed_limit, json_option, load, model_options, truncation_option
+from bothways.cli.files import FORMATS, Texts, given_texts, read_texts
+from bothways.cli.options import (
+    ModelChoice,
+    check_utf8,
+    embed_limit,
+    json_option,
+    load,
+    model_options,
+    truncation_option,
+)
 from bothways.cli.output import Vector, Writer, check_output, open_file, open_stdout, to_terminal
 from bothways.cli.progress import Progress
 from bothways.cli.ranges import RANGED, quantized
 from bothways.errors import InputError
+from bothways.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from bothways.encoder import Encoder
@@ -27,10 +36,17 @@ _FEW_TEXTS = 100  # fewer give int8 ranges that later texts will often exceed; s
 
 
 @click.command("embed", short_help="Turn texts into embeddings, from and to files of any size.")
-@click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--input", "input_name", metavar="FILE", help=".txt .jsonl .csv .tsv .parquet, or - for standard input.")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...", callback=check_utf8)
+@click.option(
+    "--input",
+    "input_name",
+    metavar="FILE",
+    help=".txt .jsonl .csv .tsv .parquet, or - for standard input (a text a line, or see --format). "
+    "Texts are read ahead and embedded in batches, so from a slow pipe results come batch by batch.",
+)
+@click.option("--format", type=click.Choice(FORMATS), help="What the input holds, where its name doesn't tell.")
 @click.option("--column", metavar="NAME", help="The input column that holds the texts.  [default: text]")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help=".npy .jsonl .parquet")
+@click.option("--output", "output_name", metavar="FILE", help=".npy .jsonl .parquet")
 @model_options
 @click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens computed at a time.")
 @click.option(
@@ -40,8 +56,15 @@ _FEW_TEXTS = 100  # fewer give int8 ranges that later texts will often exceed; s
 @click.option("--prompt", help="Put this in front of every text.")
 @click.option("--prompt-name", metavar="NAME", help="Put this prompt of the checkpoint in front of every text.")
 @click.option("--dimensions", type=click.IntRange(min=1), metavar="N", help="Keep only the first N values.")
-@click.option("--precision", default="float32", show_default=True, help="float32, int8, uint8, binary or ubinary.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What a value is stored as.",
+)
 @truncation_option
+@click.option("--window", is_flag=True, help="Embed texts that are too long piece by piece and average the pieces.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no notes.")
 @json_option
 def command(
@@ -49,9 +72,11 @@ def command(
     choice: ModelChoice,
     texts: tuple[str, ...],
     input_name: str | None,
+    format: str | None,
     column: str | None,
-    output: Path | None,
+    output_name: str | None,
     batch_tokens: int | None,
+    window: bool,
     quiet: bool,
     as_json: bool,
     **how: Any,
@@ -61,11 +86,14 @@ def command(
     Texts come from the command line or from --input. Embeddings go to --output, or to standard output: as a table
     on a terminal, as JSON lines anywhere else.
     """
-    source = _source(texts, input_name, column)
+    _check_usage(output_name, window, how)
+    source = _source(texts, input_name, column, format)
+    output = None if output_name is None else Path(output_name)
     if output is not None:
         _check_target(output, input_name)
     encoder = load(choice, batch_tokens=batch_tokens)
     how["pooling"] = list(how["pooling"]) or None
+    how["truncation"] = "window" if window else how["truncation"]
     show = not quiet and (output is not None or not to_terminal())  # a bar would tear the table apart
     folder = None if output is None else output.resolve().parent
     with Progress(source.total, show=show) as progress, _writer(encoder, output, as_json, how) as writer:
@@ -76,14 +104,25 @@ def command(
         _print_totals(progress, output)
 
 
-def _source(texts: tuple[str, ...], input_name: str | None, column: str | None) -> Texts:
+def _check_usage(output_name: str | None, window: bool, how: dict[str, Any]) -> None:
+    if output_name == "":
+        raise click.UsageError("--output is empty; name a file, or leave it out to write to standard output")
+    if how["prompt"] is not None and how["prompt_name"] is not None:
+        raise click.UsageError("give --prompt or --prompt-name, not both")
+    if window and not how["truncation"]:
+        raise click.UsageError("give --window or --no-truncation, not both")
+
+
+def _source(texts: tuple[str, ...], input_name: str | None, column: str | None, format: str | None) -> Texts:
     if texts and input_name is not None:
         raise click.UsageError("give texts or --input, not both")
+    if texts and (column is not None or format is not None):
+        raise click.UsageError("--column and --format say how to read --input; leave them out with texts as arguments")
     if texts:
         return given_texts(texts)
     if input_name is None:
         raise click.UsageError("no texts given: write them as arguments, or use --input FILE (- for standard input)")
-    return read_texts(input_name, column)
+    return read_texts(input_name, column, format)
 
 
 def _check_target(output: Path, input_name: str | None) -> None:
@@ -131,7 +170,7 @@ def _rows(
 
 
 def _print_notes(source: Texts, progress: Progress, how: dict[str, Any], output: Path | None, limit: int) -> None:
-    progress.note_truncated(limit)
+    progress.note_truncated(limit, "pass --window to embed all of them")
     if how["precision"] in RANGED and progress.texts < _FEW_TEXTS:
         click.echo(f"note: the ranges of {how['precision']} come from {progress.texts} texts only", err=True)
     if not progress.texts:

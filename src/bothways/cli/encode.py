@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bothways.cli.options import ModelChoice, json_option, load, model_options, truncation_option
+from bothways.cli.options import ModelChoice, check_utf8, json_option, load, model_options, truncation_option
 from bothways.cli.output import Vector, json_numbers, printable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _VALUES = 5  # values of each vector that are shown
 
 
 @click.command("encode", short_help="Show the tokens and token vectors of texts.")
-@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...", callback=check_utf8)
 @model_options
 @truncation_option
 @json_option

@@ -14,9 +14,10 @@ from bothways.errors import InputError
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-__all__ = ["Texts", "given_texts", "import_parquet", "read_texts"]
+__all__ = ["FORMATS", "Texts", "given_texts", "import_parquet", "read_texts"]
 
 _BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _LARGEST_FIELD = 2**31 - 1  # characters in a csv field; Python's own limit of 131,072 is less than a long document
 _PARQUET_ROWS = 1024  # rows decoded at a time
 
@@ -52,31 +53,45 @@ def given_texts(texts: tuple[str, ...]) -> Texts:
     return Texts("the command line", read, total=len(texts))
 
 
-def read_texts(name: str, column: str | None = None) -> Texts:
-    """Open an input by the ending of its name; `-` is standard input, a text a line.
+def read_texts(name: str, column: str | None = None, format: str | None = None) -> Texts:
+    """Open an input.
 
     Args:
-        name: A file's path, or `-`.
+        name: A file's path, or `-` for standard input.
         column: The column that holds the texts, `text` when None. Lines of plain text have no columns.
+        format: One of `FORMATS`; when None the ending of the name says it, and `-` is plain text.
 
     Raises:
         InputError: The file can't be read, here or later while iterating.
     """
     path = Path(name)
-    ending = path.suffix.lower()
-    if name != "-" and ending not in _ENDINGS:
-        raise InputError(f"input {name!r} has no known ending; use {', '.join(_ENDINGS)}, or - for standard input")
-    if column is not None and (name == "-" or ending == ".txt"):
-        raise InputError(f"column {column!r} asked of {name!r}, which is plain text, a text a line; leave --column out")
+    ending = f".{format or 'txt'}" if format or name == "-" else path.suffix.lower()
+    if ending not in _ENDINGS:
+        raise InputError(
+            f"input {name!r} has no known ending; use {', '.join(_ENDINGS)}, or - for standard input, "
+            f"or say what it holds with --format {'|'.join(FORMATS)}"
+        )
+    if column is not None and ending == ".txt":
+        raise InputError(
+            f"column {column!r} asked of {name!r}, which is read as plain text, a text a line; "
+            "leave --column out, or say what it holds with --format"
+        )
     if name == "-":
-        return Texts("standard input", lambda texts: _plain(texts, sys.stdin.buffer, ""))
+        return Texts("standard input", lambda texts: _READERS[ending](texts, _standard_input(), column or "text"))
     if not path.exists():
         raise InputError(f"there is no file {name!r}; check the path")
     if path.is_dir():
         raise InputError(f"{name!r} is a folder; give one of the files in it")
     if ending == ".parquet":
         return _parquet_texts(name, column or "text")
-    return Texts(name, lambda texts: _opened(texts, _READERS[ending], column or "text"), total=path.stat().st_size)
+    total = path.stat().st_size if path.is_file() else None  # a pipe's size says nothing
+    return Texts(name, lambda texts: _opened(texts, _READERS[ending], column or "text"), total=total)
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:
+        raise InputError("standard input is closed; pipe the texts in, or use --input FILE")
+    return sys.stdin.buffer
 
 
 def _opened(texts: Texts, read: _Reader, column: str) -> Iterator[str]:
@@ -91,9 +106,10 @@ def _lines(texts: Texts, file: IO[bytes]) -> Iterator[str]:
         try:
             yield (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8")
         except UnicodeDecodeError as error:
+            encoding = "utf-16" if number == 1 and line.startswith(_UTF16_BOMS) else "latin1"
             raise InputError(
                 f"{texts.name}, line {number}: byte 0x{line[error.start]:02x} at position {error.start} is not UTF-8; "
-                "convert the file first, e.g. iconv -f latin1 -t utf-8"
+                f"convert the file first, e.g. iconv -f {encoding} -t utf-8"
             ) from error
 
 
@@ -139,18 +155,28 @@ def _separated(texts: Texts, file: IO[bytes], column: str, delimiter: str) -> It
             raise InputError(f"{texts.name} is empty; its first line must name the columns, {column!r} among them")
         if column not in header:
             raise _no_column(texts.name, column, header)
-        place = header.index(column)
+        if header.count(column) > 1:
+            raise InputError(f"{texts.name} has {header.count(column)} columns {column!r}; give each its own name")
         for row in rows:
-            if len(row) > place:
-                yield row[place]
-            elif row:  # csv gives an empty line as no fields at all
-                raise InputError(
-                    f"{texts.name}, line {rows.line_num} has only {len(row)} of {len(header)} fields, not {column!r}"
-                )
+            if row:  # csv gives an empty line as no fields at all
+                place = f"{texts.name}, line {rows.line_num}"
+                yield _field(row, header, column, place, "a tab" if delimiter == "\t" else "a comma")
     except csv.Error as error:
         raise InputError(
             f"{texts.name}, line {rows.line_num}: {error}; check the quotes on this line and before"
         ) from error
+
+
+def _field(row: list[str], header: list[str], column: str, place: str, delimiter: str) -> str:
+    if len(row) > len(header):
+        raise InputError(
+            f"{place} has {len(row)} fields, the header only {len(header)}; "
+            f'put fields that hold {delimiter} in double quotes: "..."'
+        )
+    index = header.index(column)
+    if len(row) <= index:
+        raise InputError(f"{place} has only {len(row)} of {len(header)} fields, so none for {column!r}")
+    return row[index]
 
 
 def import_parquet() -> Any:
@@ -197,13 +223,21 @@ def _parquet(texts: Texts, file: pyarrow.parquet.ParquetFile, column: str) -> It
                 for text in batch.column(0).to_pylist():
                     texts.done += 1
                     yield _checked(text, f"{texts.name}, row {texts.done}", column)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{texts.name} is damaged after row {texts.done}: {error}") from error
 
 
 def _checked(text: object, place: str, column: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"{place}: column {column!r} holds {json.dumps(text)[:40]}, not a string")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # a JSON escape such as \ud800 can write what no UTF-8 can
+        surrogate = ord(text[error.start])
+        raise InputError(
+            f"{place}: column {column!r} has a lone surrogate U+{surrogate:04X} at character {error.start}; "
+            "surrogates mean something in pairs only, so remove it or complete the pair"
+        ) from error
     return text
 
 
@@ -217,3 +251,6 @@ _Reader = Callable[[Texts, IO[bytes], str], Iterator[str]]
 #: What reads a file of bytes by its ending; Parquet is opened by pyarrow instead.
 _READERS: dict[str, _Reader] = {".txt": _plain, ".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv}
 _ENDINGS = (*_READERS, ".parquet")
+
+#: What an input can be said to hold where its name doesn't tell. Parquet is not among them: it can't be read in order.
+FORMATS = tuple(ending.removeprefix(".") for ending in _READERS)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bothways.errors import InputError
+
 if TYPE_CHECKING:
     from bothways.encoder import Encoder
 
 __all__ = [
     "ModelChoice",
+    "check_utf8",
     "embed_limit",
     "is_verbose",
     "json_option",
@@ -64,6 +67,18 @@ def embed_limit(encoder: Encoder, choice: ModelChoice) -> int:
     return choice.max_length or token_limit(encoder.spec, encoder.tokenizer)
 
 
+def check_utf8(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse arguments whose bytes are no text: Python carries such bytes as lone surrogates."""
+    for number, text in enumerate(texts, 1):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"argument {number} is not valid UTF-8 (at character {error.start}); check the terminal's encoding"
+            ) from error
+    return texts
+
+
 def is_verbose(ctx: click.Context | None = None) -> bool:
     """Whether --verbose was given to the command that runs."""
     ctx = ctx or click.get_current_context()
@@ -111,7 +126,13 @@ _MODEL_OPTIONS = (
         help="A checkpoint folder, a hub name (org/name) or pkg:package/folder.",
     ),
     click.option("--revision", metavar="COMMIT", help="The commit, tag or branch of a hub name."),
-    click.option("--dtype", default="float32", show_default=True, help="The arithmetic's number type."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32"]),
+        default="float32",
+        show_default=True,
+        help="The arithmetic's number type.",
+    ),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads; see `bothways doctor`."),
     click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="The most tokens a text may have."),
 )

@@ -20,7 +20,17 @@ import numpy.typing as npt
 from bothways.cli.files import import_parquet
 from bothways.errors import BothwaysError, InputError
 
-__all__ = ["Vector", "Writer", "check_output", "json_numbers", "open_file", "open_stdout", "printable", "to_terminal"]
+__all__ = [
+    "Vector",
+    "Writer",
+    "check_output",
+    "json_numbers",
+    "open_file",
+    "open_stdout",
+    "printable",
+    "shortened",
+    "to_terminal",
+]
 
 Vector = npt.NDArray[Any]
 
@@ -28,6 +38,7 @@ _NPY_HEADER = 128  # bytes; fixed, so that the number of rows can be filled in a
 _ROW_GROUP_BYTES = 8 << 20  # of embeddings held before a Parquet row group is written
 _TABLE_ROWS = 20  # rows held before a piece of the table is printed
 _TABLE_VALUES = 4  # values of an embedding that the table shows
+_LABEL = 40  # characters of a text that stand for it
 
 
 class Writer(ABC):
@@ -169,7 +180,7 @@ def check_output(path: Path) -> None:
     """Refuse an output path that can't be written, before any work is done.
 
     Raises:
-        InputError: The ending is unknown, or the folder isn't there, or the path is a folder.
+        InputError: The ending is unknown, the folder isn't there or can't be written to, or the path is a folder.
     """
     if path.suffix.lower() not in _WRITERS:
         raise InputError(
@@ -178,8 +189,11 @@ def check_output(path: Path) -> None:
         )
     if path.is_dir():
         raise InputError(f"output {str(path)!r} is a folder; give a file in it")
-    if not path.resolve().parent.is_dir():
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise InputError(f"output folder {str(path.parent)!r} isn't there; make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"output {str(path)!r} can't be written: its folder is read-only for you; choose another one")
     if path.suffix.lower() == ".parquet":
         import_parquet()
 
@@ -188,24 +202,42 @@ def check_output(path: Path) -> None:
 def open_file(path: Path, dimensions: int, dtype: np.dtype[Any]) -> Iterator[Writer]:
     """Write beside `path` and rename at the end: after an error or Ctrl-C, `path` is as it was before."""
     target = path.resolve()  # through a symbolic link, which the rename would otherwise replace
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(3).hex()}.part")
+    # Only the start of the name, as a name has a largest length.
+    partial = target.with_name(f".{target.name[:40]}.{os.getpid()}-{os.urandom(3).hex()}.part")
     try:
-        with open(partial, "xb") as file, closing(_WRITERS[path.suffix.lower()](file, dimensions, dtype)) as writer:
-            yield writer
-            writer.finish()
-        os.replace(partial, target)
+        try:
+            with _errors_name(path):
+                file = open(partial, "xb")
+            with file, closing(_WRITERS[path.suffix.lower()](file, dimensions, dtype)) as writer:
+                yield writer
+                writer.finish()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{path} was not changed") from None
+        with _errors_name(path):
+            os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Make errors of the system speak of the output that was asked for, not of the unfinished file beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"output {str(path)!r} can't be written: {error.strerror}; choose another one") from error
+
+
 def to_terminal() -> bool:
     """Whether standard output is a terminal, which gets tables instead of JSON lines."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 @contextmanager
 def open_stdout(dimensions: int, dtype: np.dtype[Any], *, as_json: bool) -> Iterator[Writer]:
     """Write a table to a terminal, and JSON lines to anything else or where they are asked for."""
+    if sys.stdout is None:  # as after >&-
+        raise InputError("standard output is closed; open it, or write to a file with --output FILE")
     writer: Writer
     if as_json or not to_terminal():
         writer = _JsonWriter(sys.stdout.buffer, dimensions, dtype)
@@ -233,6 +265,12 @@ def json_numbers(values: Vector) -> str:
 def printable(text: str) -> str:
     """Text on one line, without the control characters that could move the cursor or colour the screen."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def shortened(text: str) -> str:
+    """Printable text, cut to a label's length."""
+    text = printable(text)
+    return text if len(text) <= _LABEL else text[: _LABEL - 3] + "..."
 
 
 def _short(value: Any) -> str:

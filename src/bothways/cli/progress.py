@@ -30,7 +30,7 @@ class Progress:
     def __init__(self, total: int | None, *, show: bool) -> None:
         self.texts = self.tokens = self.truncated = self.place = 0
         self._total = total
-        self._show = show and sys.stderr.isatty()
+        self._show = show and sys.stderr is not None and sys.stderr.isatty()
         self._started = time.perf_counter()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -53,11 +53,13 @@ class Progress:
             rate = f"{texts:,} texts  {self.tokens_per_second:,.0f} tokens/s"
             self._bar.update(self._task, completed=self.place, rate=rate)
 
-    def note_truncated(self, limit: int) -> None:
-        """Say on standard error how many texts were cut, if any."""
+    def note_truncated(self, limit: int, advice: str = "") -> None:
+        """Say on standard error how many texts were cut, if any, and what to do about it."""
         if self.truncated:
-            texts, were = ("text", "was") if self.truncated == 1 else ("texts", "were")
-            click.echo(f"note: {self.truncated:,} {texts} {were} longer than {limit} tokens and {were} cut", err=True)
+            texts = "text" if self.texts == 1 else "texts"
+            were = "was" if self.truncated == 1 else "were"
+            note = f"{self.truncated:,} of {self.texts:,} {texts} {were} longer than {limit} tokens and {were} cut"
+            click.echo(f"note: {note}{advice and '; '}{advice}", err=True)
 
     def __enter__(self) -> Progress:
         self._started = time.perf_counter()

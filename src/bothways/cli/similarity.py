@@ -6,21 +6,22 @@ import json
 
 import click
 
-from bothways.cli.options import ModelChoice, embed_limit, json_option, load, model_options
-from bothways.cli.output import Vector, json_numbers, printable
+from bothways.cli.options import ModelChoice, check_utf8, embed_limit, json_option, load, model_options
+from bothways.cli.output import Vector, json_numbers, shortened, to_terminal
 from bothways.cli.progress import Progress
 
 __all__ = ["command"]
 
 
 @click.command("similarity", short_help="Score how similar texts are to each other.")
-@click.argument("texts", nargs=-1, metavar="TEXT TEXT...")
+@click.argument("texts", nargs=-1, metavar="TEXT TEXT...", callback=check_utf8)
 @model_options
 @json_option
 def command(*, choice: ModelChoice, texts: tuple[str, ...], as_json: bool) -> None:
     """Score how similar texts are to each other.
 
-    Two texts give one score, more give a matrix: every text against every other.
+    Two texts give one score, more give a matrix, every text against every other: a table on a terminal, JSON
+    anywhere else.
     The measure is the checkpoint's own, cosine where it names none.
     """
     if len(texts) < 2:
@@ -30,7 +31,7 @@ def command(*, choice: ModelChoice, texts: tuple[str, ...], as_json: bool) -> No
     embeddings = encoder.embed(list(texts), progress=progress.report)
     scores = encoder.similarity(embeddings, embeddings)
     progress.note_truncated(embed_limit(encoder, choice))
-    if as_json:
+    if as_json or (len(texts) > 2 and not to_terminal()):
         matrix = "[" + ", ".join(map(json_numbers, scores)) + "]"
         start = json.dumps({"similarity": encoder.spec.embed.similarity, "texts": texts}, ensure_ascii=False)[:-1]
         click.echo(f'{start}, "scores": {matrix}}}')
@@ -45,4 +46,4 @@ def _print_matrix(texts: tuple[str, ...], scores: Vector) -> None:
     label = len(str(len(texts)))
     click.echo(" " * label + "".join(f"{n:>9}" for n in range(1, len(texts) + 1)))
     for n, text in enumerate(texts):
-        click.echo(f"{n + 1:>{label}}" + "".join(f"{score:9.4f}" for score in scores[n]) + f"  {printable(text)}")
+        click.echo(f"{n + 1:>{label}}" + "".join(f"{score:9.4f}" for score in scores[n]) + f"  {shortened(text)}")
