@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +201,6 @@ def test_resized_vocabulary_must_be_in_the_config(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def test_integer_weights_are_named(bert: Path) -> None:
-    rewrite(bert, lambda tensors: tensors.update({"embeddings.LayerNorm.bias": np.zeros(12, np.int8)}))
-    with pytest.raises(CheckpointError, match="embeddings.LayerNorm.bias is I8, not floats"):
-        open_checkpoint(bert)
-
-
 @pytest.mark.parametrize(
     "name", ["encoder.layer.0.attention.self.distance_embedding.weight", "embeddings.extra.weight"]
 )
@@ -320,3 +315,39 @@ def test_tensor_in_two_shards_is_an_error(shards: Path) -> None:
     save_file(load_file(second) | {name: values}, second)
     with pytest.raises(CheckpointError, match=f"{name} also in another shard"):
         open_checkpoint(shards)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
+def test_a_dtype_that_no_engine_reads_is_named(bert: Path, dtype: str) -> None:
+    name = "encoder.layer.1.output.dense.weight"
+    rewrite(bert, lambda tensors: tensors.update({name: tensors[name].astype(dtype)}))
+    stored = {"float64": "F64", "int32": "I32"}[dtype]
+    with pytest.raises(CheckpointError, match=f"{name} is {stored}; save the checkpoint as float32"):
+        open_checkpoint(bert)
+
+
+def test_a_pooling_made_for_another_network_is_refused(bert: Path) -> None:
+    (bert / "modules.json").write_text(json.dumps([{"type": "a.Transformer"}, {"type": "a.Pooling", "path": "1"}]))
+    (bert / "1").mkdir()
+    (bert / "1" / "config.json").write_text('{"word_embedding_dimension": 384}')
+    with pytest.raises(CheckpointError, match="384, but config.json gives the network 12 values"):
+        open_checkpoint(bert)
+
+
+def test_weights_written_to_after_loading_are_noticed(bert: Path) -> None:
+    checkpoint = open_checkpoint(bert)
+    checkpoint.check_unchanged()
+    os.utime(bert / WEIGHTS, ns=(0, 0))
+    with pytest.raises(CheckpointError, match="model.safetensors changed on disk since it was loaded; load the model"):
+        checkpoint.check_unchanged()
+
+
+def test_weights_replaced_or_deleted_after_loading_stay_as_they_were(bert: Path) -> None:
+    checkpoint = open_checkpoint(bert)
+    before = checkpoint.tensors["embeddings.word"].array.copy()
+    (bert / "new").write_bytes(bytes(1000))
+    os.replace(bert / "new", bert / WEIGHTS)
+    checkpoint.check_unchanged()
+    (bert / WEIGHTS).unlink()
+    checkpoint.check_unchanged()
+    np.testing.assert_array_equal(checkpoint.tensors["embeddings.word"].array, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from texts import varied_texts
 
 from bothways import Encoder
 from bothways.errors import InputError
+from bothways.tasks.embed import token_limit
 
 LoadEncoder = Callable[..., Encoder]
 
@@ -38,6 +40,54 @@ def test_a_long_text_is_an_error_where_it_must_not_be_cut(encoder: Encoder) -> N
         encoder.embed(["short", "word " * 400], truncation=False)
 
 
+def test_the_embedding_limit_wins_over_the_tokenizers(
+    load: LoadEncoder, bert_folder: Path, copy_of: Callable[..., Path]
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    pooling = {"word_embedding_dimension": 20, "pooling_mode_mean_tokens": True}
+    types = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(types)
+    ]
+    settings = json.loads((bert_folder / "tokenizer_config.json").read_text())
+    files: dict[str, Any] = {"modules": modules, "1_Pooling/config": pooling}
+    files["tokenizer_config"] = {**settings, "model_max_length": 16}
+    files["sentence_bert_config"] = {"max_seq_length": 40, "do_lower_case": False}
+    folder = copy_of(bert_folder, **files)
+    texts = ["one two three " * words for words in (1, 6, 12, 30)]
+    expected = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    encoder = load(folder)
+    assert token_limit(encoder.spec, encoder.tokenizer) == 40
+    np.testing.assert_allclose(encoder.embed(texts), expected, atol=2e-5)
+
+
+def test_the_embedding_limit_never_exceeds_the_position_table(
+    load: LoadEncoder, bert_folder: Path, copy_of: Callable[..., Path]
+) -> None:
+    encoder = load(copy_of(bert_folder, sentence_bert_config={"max_seq_length": 4000}))
+    assert token_limit(encoder.spec, encoder.tokenizer) == 64
+    assert np.isfinite(encoder.embed("word " * 100)).all()
+
+
+def test_windows_messages_name_the_text(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="text 2 has a lone surrogate"):
+        encoder.embed(["a", "b", "\ud800"], truncation="window")
+
+
+def test_a_prompt_that_merges_with_the_text_leaves_a_token_to_pool(
+    load: LoadEncoder, bert_folder: Path, copy_of: Callable[..., Path]
+) -> None:
+    pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    modules = [{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"}]
+    encoder = load(copy_of(bert_folder, **{"modules": modules, "1_Pooling/config": pooling}))
+    prompt, text = encoder.tokenizer.tokenize(["hypothesi", "hypothesis"])
+    assert len(prompt) - 1 >= len(text)
+    last = encoder.encode("hypothesis").last_hidden_state[0, -1]
+    np.testing.assert_allclose(encoder.embed(["s"], prompt="hypothesi")[0], last, atol=1e-6)
+
+
 def test_max_length_holds_per_call_and_per_encoder(load: LoadEncoder, bert_folder: Path) -> None:
     text = "one two three four five six seven eight nine ten"
     encoder = load(bert_folder)
@@ -56,7 +106,7 @@ def test_windows_are_averaged_by_their_tokens(load: LoadEncoder, bert_folder: Pa
     encoder = load(bert_folder, batch_tokens=batch_tokens)
     words = [f"word{n}" for n in range(30)]
     texts = ["short", " ".join(words), "", "another short one"]
-    windows = encoder.tokenizer.windows(texts[1], max_tokens=16)
+    windows = encoder.tokenizer.windows(texts[1], max_length=16)
     assert len(windows) > 3
     pieces = [texts[1][w.offsets[1][0] : w.offsets[-2][1]] for w in windows]
     plain = encoder.embed(pieces, normalize=False).astype(np.float64)
@@ -80,9 +130,17 @@ def test_progress_counts_texts_and_tokens_after_every_batch(load: LoadEncoder, b
     [
         ({"pooling": "pooler"}, "makes poor embeddings"),
         ({"pooling": "average"}, "pooling 'average' is unknown"),
-        ({"prompt_name": "poem"}, "prompt_name 'poem' is unknown; the checkpoint has document, query"),
+        ({"prompt_name": "poem"}, "prompt_name 'poem' is unknown; known: document, query .empty unless the"),
         ({"precision": "int4"}, "precision 'int4' is unknown"),
         ({"truncation": "cut"}, "truncation is 'cut'; use True, False"),
+        ({"prompt": 3}, "prompt is 3; it must be a string, or None"),
+        ({"prompt_name": ["query"]}, r"prompt_name is \['query'\]; it must be a string, or None"),
+        ({"pooling": 3}, "pooling is 3; use one or more of cls"),
+        ({"pooling": ["mean", 3]}, "pooling has 3 in it; use one or more of cls"),
+        ({"normalize": "yes"}, "normalize is 'yes'; use True, False or None"),
+        ({"precision": ["int8"]}, r"precision \['int8'\] is unknown"),
+        ({"precision": "int8", "ranges": "wide"}, "ranges can't be read as numbers"),
+        ({"precision": "int8", "ranges": [[0], [1]]}, r"ranges has the shape \(2, 1\); it must be \(2, 384\)"),
     ],
 )
 def test_an_unknown_option_is_refused_before_anything_is_read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from bothways import Encoded, Encoder
-from bothways.errors import DeviceError, InputError
+from bothways.errors import BothwaysError, DeviceError, InputError, OutOfMemory
 
 TEXTS = ["The quick brown fox jumps over the lazy dog", "", "Zwölf 🎉 Boxkämpfer"]
 PAIRS: list[Any] = [("Who jumps?", "The quick brown fox jumps over the dog."), ["a", "b"]]
@@ -98,7 +99,7 @@ def test_tokens_offsets_and_truncation_are_reported(small: Encoder) -> None:
 def test_too_long_a_text_is_an_error_where_it_must_not_be_cut(small: Encoder) -> None:
     with pytest.raises(InputError, match="text 1 has 102 tokens, the model takes 64"):
         small.encode(["short", "word " * 100], truncation=False)
-    with pytest.raises(InputError, match="truncation is 'window'; encode takes True, or False"):
+    with pytest.raises(InputError, match="truncation is 'window'; use True, or False"):
         small.encode("text", truncation="window")
 
 
@@ -198,6 +199,9 @@ def test_similarity_refuses_what_can_not_be_compared(small: Encoder) -> None:
         small.similarity(["fox", np.ones(3)], "fox")
     with pytest.raises(InputError, match="b has the shape"):
         small.similarity("fox", np.ones((2, 2, 2)))
+    for empty in ([[]], np.zeros((2, 0))):
+        with pytest.raises(InputError, match="the vectors have no values"):
+            small.similarity(empty, empty)
     with pytest.raises(InputError, match="vectors of different sizes"):
         small.similarity("fox", [[1.0], [1.0, 2.0]])
 
@@ -227,6 +231,7 @@ def test_from_pretrained_loads_by_every_local_name(minilm: Path) -> None:
         ({"dtype": "int8"}, "dtype 'int8' is not available"),
         ({"threads": 0}, "threads is 0; it must be a whole number above zero"),
         ({"threads": 1.5}, "threads is 1.5"),
+        ({"device": None}, "device None is not available"),
     ],
 )
 def test_what_this_version_has_not_is_refused(bert_folder: Path, options: dict[str, Any], message: str) -> None:
@@ -238,3 +243,50 @@ def test_what_this_version_has_not_is_refused(bert_folder: Path, options: dict[s
 def test_a_limit_below_one_is_refused(load: Callable[..., Encoder], bert_folder: Path, option: str) -> None:
     with pytest.raises(InputError, match=f"{option} is 0; it must be a whole number above zero"):
         load(bert_folder, **{option: 0})
+
+
+def test_a_limit_beyond_the_position_table_is_refused_at_once(load: Callable[..., Encoder], bert_folder: Path) -> None:
+    with pytest.raises(InputError, match="max_length is 65, but the checkpoint's position table has rows for 64"):
+        load(bert_folder, max_length=65)
+
+
+@pytest.mark.parametrize("truncation", [1, 0, None, np.array([True, False]), "yes"])
+def test_truncation_must_be_true_or_false(small: Encoder, truncation: Any) -> None:
+    with pytest.raises(InputError, match="truncation is .*; use True, or False"):
+        small.encode("text", truncation=truncation)
+    with pytest.raises(InputError, match="truncation is .*; use True, False"):
+        small.embed("text", truncation=truncation)
+
+
+def test_numbers_and_truth_values_of_numpy_are_understood(small: Encoder, bert_folder: Path) -> None:
+    text = "one two three four five six"
+    cut = small.encode(text, max_length=np.int64(5), truncation=np.bool_(True))  # type: ignore[call-overload]
+    assert cut.truncated == [3]
+    assert small.embed(text, dimensions=np.int64(7), normalize=np.bool_(True)).shape == (1, 7)  # type: ignore[call-overload]
+    pytest.importorskip("bothways._native", reason="the native engine is not built")
+    assert Encoder.from_pretrained(bert_folder, threads=np.int64(1)).engine.threads == 1  # type: ignore[arg-type]
+
+
+def test_results_of_an_iterator_keep_no_batch_in_memory(small: Encoder) -> None:
+    found = next(small.encode(iter(["a text", "another"] * 40), hidden_states=True, attentions=True)).texts[0]
+    assert found.pooled is not None
+    assert found.layers is not None
+    assert found.attentions is not None
+    for array in (found.rows, found.pooled, found.attentions, *found.layers):
+        assert array.base is None
+
+
+def test_a_checkpoint_that_does_not_fit_in_memory_says_its_size(
+    bert_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("bothways.encoder.choose", choose)
+    with pytest.raises(OutOfMemory, match="does not fit in memory: its weights take 2 MB on disk .* smaller model"):
+        Encoder.from_pretrained(bert_folder)
+
+
+def test_an_encoder_can_not_be_pickled(small: Encoder) -> None:
+    with pytest.raises(BothwaysError, match="can't be pickled; load it in each process with Encoder.from_pretrained"):
+        pickle.dumps(small)

@@ -101,7 +101,8 @@ def test_flipped_bytes_in_the_header(sound: Path, data: st.DataObject) -> None:
 def test_cut_and_extended_files(sound: Path, cut: float, extra: bytes) -> None:
     content = weights_of(sound)
     changed = content[: int(cut * len(content))] + extra
-    assert opens_or_refuses(sound, WEIGHTS, changed) == (changed == content)
+    # Other values in the last tensor are values like any.
+    assert opens_or_refuses(sound, WEIGHTS, changed) == (len(changed) == len(content))
 
 
 @many

@@ -141,6 +141,35 @@ def test_an_order_that_is_not_computed_is_refused(tmp_path: Path, names: tuple[s
         read_embed_spec(write(tmp_path, {"modules.json": modules(*names)}))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Transformer", "Dense", "Pooling"),
+        ("Transformer", "Normalize", "Pooling"),
+        ("Transformer", "Dropout", "Dense", "Pooling"),
+        ("Transformer", "Normalize"),
+        ("Transformer", "Dense"),
+    ],
+)
+def test_a_pooling_must_follow_the_network(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(UnsupportedModel, match="supported is a Pooling right behind the Transformer"):
+        read_embed_spec(write(tmp_path, {"modules.json": modules(*names)}))
+
+
+def test_dropout_between_network_and_pooling_changes_nothing(tmp_path: Path) -> None:
+    names = modules("Transformer", "Dropout", "Pooling")
+    files = {"modules.json": names, "2_Pooling/config.json": {"pooling_mode": "cls"}}
+    assert read_embed_spec(write(tmp_path, files)).pooling == ("cls",)
+
+
+@pytest.mark.parametrize("key", ["word_embedding_dimension", "embedding_dimension"])
+def test_a_pooling_of_another_networks_size_is_refused(tmp_path: Path, key: str) -> None:
+    files = {"modules.json": modules("Transformer", "Pooling"), "1_Pooling/config.json": {key: 8}}
+    assert read_embed_spec(write(tmp_path, files), 8).pooling == ("mean",)
+    with pytest.raises(CheckpointError, match=f"'{key}': 8, but config.json gives the network 12 values"):
+        read_embed_spec(tmp_path, 12)
+
+
 def test_a_network_in_a_subfolder_is_found_there(tmp_path: Path) -> None:
     entries = modules("Transformer")
     entries[0]["path"] = "0_Transformer"
@@ -173,9 +202,10 @@ def test_dense_behind_normalize_is_refused(tmp_path: Path) -> None:
 
 
 def test_normalize_of_token_vectors_is_refused(tmp_path: Path) -> None:
-    files = {"modules.json": modules("Transformer", "Normalize"), "1_Normalize/config.json": {}}
+    files = {"modules.json": modules("Transformer", "Pooling", "Normalize"), "1_Pooling/config.json": {}}
+    files["2_Normalize/config.json"] = {}
     assert read_embed_spec(write(tmp_path, files)).normalize
-    files["1_Normalize/config.json"] = {"module_input_name": "token_embeddings"}
+    files["2_Normalize/config.json"] = {"module_input_name": "token_embeddings"}
     with pytest.raises(UnsupportedModel, match="token_embeddings"):
         read_embed_spec(write(tmp_path, files))
 

@@ -92,3 +92,11 @@ def test_an_unknown_pooling_lists_the_known() -> None:
         choose_poolings(["mean", "average"])
     with pytest.raises(InputError, match="pooling is empty"):
         choose_poolings([])
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_a_prompt_as_long_as_the_sequence_leaves_the_last_token(name: str) -> None:
+    rows = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    for skip in (2, 3, 9):
+        pooled = pool(rows, (name,), skip)
+        np.testing.assert_allclose(pooled, rows[-1], rtol=1e-6)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bothways.errors import InputError
-from bothways.precision import PRECISIONS, quantize
+from bothways.precision import PRECISIONS, check_precision, quantize
 
 
 def random_vectors(count: int, size: int) -> np.ndarray:
@@ -67,3 +69,22 @@ def test_ranges_of_another_shape_are_refused() -> None:
 def test_an_unknown_precision_lists_the_known() -> None:
     with pytest.raises(InputError, match="'int4' is unknown; use one of float32, int8"):
         quantize(random_vectors(3, 4), "int4")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ("low to high", "can't be read as numbers"),
+        ([[0.0, 1.0], ["a", "b"]], "can't be read as numbers"),
+        ([[0.0], [1.0, 2.0]], "can't be read as numbers"),
+        ([[0.0, np.nan], [1.0, 2.0]], "not finite"),
+    ],
+)
+def test_ranges_that_are_no_numbers_are_refused(ranges: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        quantize(np.ones((3, 2), np.float32), "int8", ranges)
+
+
+def test_a_precision_that_is_no_name_is_refused() -> None:
+    with pytest.raises(InputError, match="is unknown; use one of float32"):
+        check_precision(np.array(["int8", "uint8"]))  # type: ignore[arg-type]

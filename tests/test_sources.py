@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_hub import COMMIT, NEWER, WANTED, Hub
@@ -83,7 +84,7 @@ def test_name_that_can_only_be_a_path_never_reaches_the_hub(hub: Hub, name: str)
 
 def test_file_instead_of_a_folder_is_explained(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ModelNotFound, match="it is a file; give its folder"):
+    with pytest.raises(ModelNotFound, match="is a file; name its folder"):
         resolve(tmp_path / "model.safetensors")
 
 
@@ -308,3 +309,23 @@ from bothways.sources import resolve
 print(resolve({str(package)!r}).name == resolve("pkg:carried_models/sub/small").name, "huggingface_hub" in sys.modules)
 """
     assert run(code).stdout == "False False\n"
+
+
+def test_a_file_whose_name_could_be_on_the_hub_is_never_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.safetensors").touch()
+    with pytest.raises(ModelNotFound, match="'model.safetensors' is a file; name its folder"):
+        resolve("model.safetensors")
+
+
+@pytest.mark.parametrize("model", [None, b"org/name", 3])
+def test_a_model_that_is_no_name_is_refused(model: Any) -> None:
+    with pytest.raises(InputError, match="model is .*; pass a folder, pkg:package/folder, or a hub name"):
+        resolve(model)
+
+
+def test_a_revision_that_is_no_name_is_refused() -> None:
+    with pytest.raises(InputError, match="revision is 7; pass a commit, tag or branch"):
+        resolve("org/name", 7)  # type: ignore[arg-type]

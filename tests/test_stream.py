@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bothways import stream
-from bothways.errors import OutOfMemory
+from bothways.errors import InputError, OutOfMemory
 from bothways.tokens import Sequence, Text
 
 
@@ -203,3 +203,19 @@ def exit_status(child: int, seconds: float = 30) -> int:
     os.kill(child, 9)
     os.waitpid(child, 0)
     raise AssertionError("the forked child hangs")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_stream_begun_before_a_fork_is_an_error_in_the_child() -> None:
+    results = run(endless(), batch_tokens=40)
+    next(results)
+    child = os.fork()
+    if child == 0:
+        try:
+            list(results)
+        except InputError as error:
+            os._exit(0 if "begun before a fork; begin a new one in the child" in str(error) else 1)
+        os._exit(2)
+    assert exit_status(child) == 0
+    assert len(list(itertools.islice(results, 2000))) == 2000
+    results.close()

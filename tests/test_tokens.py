@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from tokenizer_folders import PAIRS, TEXTS, save, spec, train_bert, train_roberta
 
 from bothways.errors import CheckpointError, InputError
+from bothways.spec import EmbedSpec
 from bothways.tokens import Sequence, Tokenizer
 
 
@@ -52,14 +54,14 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[Tokenizer, Any]]:
 def test_single_texts_are_cut_like_transformers(both: tuple[Tokenizer, Any], limit: int) -> None:
     ours, reference = both
     expected = reference(TEXTS, truncation=True, max_length=limit)["input_ids"]
-    assert [s.ids.tolist() for s in ours.tokenize(TEXTS, max_tokens=limit)] == expected
+    assert [s.ids.tolist() for s in ours.tokenize(TEXTS, max_length=limit)] == expected
 
 
 @pytest.mark.parametrize("limit", [5, 6, 7, 8, 9, 10, 15, 16, 40, 41, 100])
 def test_pairs_are_cut_like_transformers(both: tuple[Tokenizer, Any], limit: int) -> None:
     ours, reference = both
     expected = reference([a for a, _ in PAIRS], [b for _, b in PAIRS], truncation=True, max_length=limit)
-    sequences = ours.tokenize(PAIRS, max_tokens=limit)
+    sequences = ours.tokenize(PAIRS, max_length=limit)
     assert [s.ids.tolist() for s in sequences] == expected["input_ids"]
     if "token_type_ids" in expected:
         assert [s.token_types.tolist() for s in sequences] == expected["token_type_ids"]
@@ -70,18 +72,18 @@ def test_pairs_of_all_small_sizes_are_cut_like_transformers(both: tuple[Tokenize
     pairs = [("a " * i, "a " * j) for i in range(9) for j in range(9)]
     for limit in range(5, 22):
         expected = reference([a for a, _ in pairs], [b for _, b in pairs], truncation=True, max_length=limit)
-        assert [s.ids.tolist() for s in ours.tokenize(pairs, max_tokens=limit)] == expected["input_ids"]
+        assert [s.ids.tolist() for s in ours.tokenize(pairs, max_length=limit)] == expected["input_ids"]
 
 
 def test_truncated_counts_the_tokens_cut_off(bert: Tokenizer) -> None:
-    whole, cut = bert.tokenize(["the " * 20])[0], bert.tokenize(["the " * 20], max_tokens=10)[0]
+    whole, cut = bert.tokenize(["the " * 20])[0], bert.tokenize(["the " * 20], max_length=10)[0]
     assert (len(whole), whole.truncated) == (22, 0)
     assert (len(cut), cut.truncated) == (10, 12)
 
 
 def test_cut_sequences_keep_tokens_and_offsets_of_what_is_left(roberta: Tokenizer) -> None:
     text = "the quick brown fox jumps over the lazy dog"
-    whole, cut = roberta.tokenize([text])[0], roberta.tokenize([text], max_tokens=8)[0]
+    whole, cut = roberta.tokenize([text])[0], roberta.tokenize([text], max_length=8)[0]
     assert cut.tokens == [*whole.tokens[:7], whole.tokens[-1]]
     assert cut.offsets.tolist() == [*whole.offsets[:7].tolist(), [0, 0]]
 
@@ -90,25 +92,25 @@ def test_too_long_without_truncation_names_text_and_both_lengths(bert: Tokenizer
     texts = ["short", "the " * 729]
     with pytest.raises(InputError, match="text 3 has 731 tokens, the model takes 512; pass truncation=True to cut it"):
         bert.tokenize(texts, truncation=False, first=2)
-    with pytest.raises(InputError, match="text 1 has 731 tokens, max_tokens is 40"):
-        bert.tokenize(texts, truncation=False, max_tokens=40)
+    with pytest.raises(InputError, match="text 1 has 731 tokens, max_length is 40"):
+        bert.tokenize(texts, truncation=False, max_length=40)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 2.5, "9"])
-def test_max_tokens_that_is_no_length_is_refused(bert: Tokenizer, limit: Any) -> None:
+def test_max_length_that_is_no_length_is_refused(bert: Tokenizer, limit: Any) -> None:
     with pytest.raises(InputError, match="is not a length; give a whole number from 1 to 512"):
-        bert.tokenize(["a"], max_tokens=limit)
+        bert.tokenize(["a"], max_length=limit)
 
 
-def test_max_tokens_beyond_the_position_table_is_refused(bert: Tokenizer) -> None:
-    with pytest.raises(InputError, match="max_tokens=513 is more than .* give at most 512"):
-        bert.tokenize(["a"], max_tokens=513)
+def test_max_length_beyond_the_position_table_is_refused(bert: Tokenizer) -> None:
+    with pytest.raises(InputError, match="max_length=513 is more than .* give at most 512"):
+        bert.tokenize(["a"], max_length=513)
 
 
-def test_max_tokens_without_room_for_text_is_refused(bert: Tokenizer) -> None:
+def test_max_length_without_room_for_text_is_refused(bert: Tokenizer) -> None:
     with pytest.raises(InputError, match="no room for a text beside 2 special tokens; give at least 3"):
-        bert.tokenize(["a"], max_tokens=2)
-    assert bert.tokenize([""], max_tokens=2)[0].tokens == ["[CLS]", "[SEP]"]
+        bert.tokenize(["a"], max_length=2)
+    assert bert.tokenize([""], max_length=2)[0].tokens == ["[CLS]", "[SEP]"]
 
 
 def test_offsets_are_code_points_of_the_original_text(both: tuple[Tokenizer, Any]) -> None:
@@ -155,15 +157,15 @@ def test_windows_are_those_of_transformers(both: tuple[Tokenizer, Any], limit: i
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        windows = ours.windows(text, max_tokens=limit, stride=stride)
+        windows = ours.windows(text, max_length=limit, stride=stride)
         assert [w.ids.tolist() for w in windows] == expected["input_ids"]
         assert [[tuple(o) for o in w.offsets.tolist()] for w in windows] == expected["offset_mapping"]
 
 
 def test_windows_cover_every_token_and_overlap_by_stride(bert: Tokenizer) -> None:
     text = "the quick brown fox jumps over the lazy dog " * 50
-    whole = bert.tokenize([text], max_tokens=512)[0]
-    windows = bert.windows(text, max_tokens=50, stride=10)
+    whole = bert.tokenize([text], max_length=512)[0]
+    windows = bert.windows(text, max_length=50, stride=10)
     assert all(w.tokens[0] == "[CLS]" and w.tokens[-1] == "[SEP]" and len(w) <= 50 for w in windows)
     for before, after in zip(windows, windows[1:], strict=False):
         assert before.ids[-11:-1].tolist() == after.ids[1:11].tolist()
@@ -175,12 +177,12 @@ def test_windows_cover_every_token_and_overlap_by_stride(bert: Tokenizer) -> Non
 @pytest.mark.parametrize("stride", [-1, 6, 7])
 def test_stride_that_leaves_no_step_is_refused(bert: Tokenizer, stride: int) -> None:
     with pytest.raises(InputError, match="does not fit a window with room for 6 .* give 0 to 5"):
-        bert.windows("the fox", max_tokens=8, stride=stride)
+        bert.windows("the fox", max_length=8, stride=stride)
 
 
 def test_windows_over_a_pair_are_refused(bert: Tokenizer) -> None:
     pair: Any = ("a", "b")
-    with pytest.raises(InputError, match="cut from a single text, got a tuple"):
+    with pytest.raises(InputError, match="cut from a single text, but text 0 is a tuple"):
         bert.windows(pair)
 
 
@@ -245,11 +247,11 @@ def test_failing_tokenizer_is_blamed_on_the_checkpoint(tmp_path: Path) -> None:
 def test_many_threads_share_a_tokenizer(both: tuple[Tokenizer, Any]) -> None:
     ours, _ = both
     texts = [*TEXTS, *PAIRS]
-    expected = {limit: [s.ids.tolist() for s in ours.tokenize(texts, max_tokens=limit)] for limit in (8, 64, 512)}
+    expected = {limit: [s.ids.tolist() for s in ours.tokenize(texts, max_length=limit)] for limit in (8, 64, 512)}
 
     def work(number: int) -> bool:
         limit = (8, 64, 512)[number % 3]
-        return [s.ids.tolist() for s in ours.tokenize(texts, max_tokens=limit)] == expected[limit]
+        return [s.ids.tolist() for s in ours.tokenize(texts, max_length=limit)] == expected[limit]
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(24)))
@@ -283,3 +285,20 @@ def test_a_forked_child_tokenizes_without_hanging_or_warning(bert_folder: Path) 
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_windows_messages_name_the_text(bert: Tokenizer) -> None:
+    with pytest.raises(InputError, match="text 7 has a lone surrogate"):
+        bert.windows("\ud800", number=7)
+    with pytest.raises(InputError, match="but text 7 is a tuple"):
+        bert.windows(("a", "b"), number=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limits", [{"max_tokens": 2}, {"model_max_length": 2}, {"max_seq_length": 1}])
+def test_a_checkpoint_without_room_for_a_text_is_refused(tmp_path: Path, limits: dict[str, int]) -> None:
+    own = {key: value for key, value in limits.items() if key == "model_max_length"}
+    folder = save(train_bert(False), tmp_path, class_name=None, model_type="bert", old_files=False, **own)
+    network = spec(max_tokens=limits.get("max_tokens", 512))
+    network = replace(network, embed=EmbedSpec(max_tokens=limits.get("max_seq_length")))
+    with pytest.raises(CheckpointError, match="leaves no room for a text beside 2 special tokens; correct model_max"):
+        Tokenizer.from_folder(folder, network)

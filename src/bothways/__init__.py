@@ -1,5 +1,7 @@
 """Encoder models on the CPU: text in, token vectors and embeddings out."""
 
+from typing import TYPE_CHECKING
+
 from bothways.encoder import Encoder
 from bothways.errors import (
     BothwaysError,
@@ -29,4 +31,20 @@ __all__ = [
     "Spec",
     "TaskError",
     "UnsupportedModel",
+    "__version__",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up only when it is asked for: that takes longer than everything else here."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("bothways")
+        except PackageNotFoundError:  # run from its sources
+            return "0+unknown"

@@ -16,7 +16,7 @@ from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
 from bothways.modules import network_folder, read_embed_spec
-from bothways.safetensors import Tensor
+from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
 
 __all__ = ["Checkpoint", "open_checkpoint"]
@@ -29,6 +29,9 @@ _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 # TensorFlow's names for a layer norm's parameters, which old checkpoints kept.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+# What the engines read; they compute in float32, so more digits would be dropped unseen.
+_DTYPES = ("F32", "F16", "BF16")
 
 _SHOWN = 5  # names in a message before it only counts
 
@@ -45,6 +48,7 @@ class Checkpoint:
         tensors: What `spec.tensor_shapes()` lists, by canonical name; views of the mapped files.
         surplus: The checkpoint's other tensors, such as those of a head, by the names that `raw` has.
         raw: Every tensor by the checkpoint's own name, old LayerNorm.gamma and beta read as weight and bias.
+        files: The mapped files that the tensors lie in.
     """
 
     folder: Path
@@ -54,6 +58,12 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     surplus: tuple[str, ...]
     raw: Mapping[str, Tensor]
+    files: tuple[MappedFile, ...] = ()
+
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError if a weights file was written to since: the tensors show whatever it holds now."""
+        for file in self.files:
+            file.check_unchanged()
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -67,16 +77,17 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = _read_config(network)
     family = families.find(config)
     spec = family.spec(config)
-    raw = _read_weights(network, config)
+    files = _map_weights(network, config)
+    raw = _merge(network, files)
     prefix = _find_prefix(family, raw)
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
     _check_tensors(network, spec, names, raw)
     surplus = tuple(sorted(raw.keys() - names.values()))
     _check_surplus(network, family, prefix, surplus)
-    spec = dataclasses.replace(spec, embed=read_embed_spec(folder))
+    spec = dataclasses.replace(spec, embed=read_embed_spec(folder, spec.hidden_size))
     tensors = {key: raw[name] for key, name in names.items()}
-    return Checkpoint(folder, network, config, spec, tensors, surplus, raw)
+    return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -114,16 +125,19 @@ def _name_some(items: Iterable[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read the weights, from one file or from shards, under today's spelling of their names."""
+def _map_weights(folder: Path, config: Mapping[str, Any]) -> tuple[MappedFile, ...]:
+    """Map the weights, one file or shards."""
     if (folder / _WEIGHTS).is_file():
-        stored = safetensors.read(folder / _WEIGHTS)
-    elif (folder / _INDEX).is_file():
-        stored = _read_shards(folder)
-    else:
-        raise CheckpointError(_explain_no_weights(folder, config))
+        return (safetensors.map_file(folder / _WEIGHTS),)
+    if (folder / _INDEX).is_file():
+        return tuple(_map_shards(folder))
+    raise CheckpointError(_explain_no_weights(folder, config))
+
+
+def _merge(folder: Path, files: Iterable[MappedFile]) -> dict[str, Tensor]:
+    """Bring the files' tensors together under today's spelling of their names."""
     raw: dict[str, Tensor] = {}
-    for stored_name, tensor in stored.items():
+    for stored_name, tensor in (item for file in files for item in file.tensors.items()):
         name = _modern_name(stored_name)
         if name in raw:
             raise CheckpointError(
@@ -141,25 +155,27 @@ def _modern_name(name: str) -> str:
     return name
 
 
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    """Read the files that the index lists, and check that they hold the tensors it promises."""
+def _map_shards(folder: Path) -> list[MappedFile]:
+    """Map the files that the index lists, and check that they hold the tensors it promises."""
     index = folder / _INDEX
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise CheckpointError(f"{index}: weight_map must be an object of tensor names and file names")
-    stored: dict[str, Tensor] = {}
+    files: list[MappedFile] = []
+    stored: set[str] = set()
     for shard in sorted(set(places.values())):
         if not _is_inside(shard):
             raise CheckpointError(f"{index}: the file name {shard!r} leads out of the checkpoint; don't trust it")
-        tensors = safetensors.read(folder / shard)
-        twice = stored.keys() & tensors.keys()
+        file = safetensors.map_file(folder / shard)
+        twice = stored & file.tensors.keys()
         if twice:
             raise CheckpointError(f"{folder / shard}: {_name_some(sorted(twice))} also in another shard; remove one")
-        stored |= tensors
+        stored |= file.tensors.keys()
+        files.append(file)
     absent = [name for name in places if name not in stored]
     if absent:
         raise CheckpointError(f"{index}: promises {_name_some(absent)}, but the shards lack it; download them again")
-    return stored
+    return files
 
 
 def _is_inside(shard: str) -> bool:
@@ -212,20 +228,23 @@ def _name_tensors(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Ten
 
 
 def _check_tensors(folder: Path, spec: Spec, names: Mapping[str, str], raw: Mapping[str, Tensor]) -> None:
-    """Check that every needed tensor is there, holds floats and has its shape."""
+    """Check that every needed tensor is there, has its shape and a dtype that is computed."""
     missing = [name for name in names.values() if name not in raw]
     if missing:
         raise CheckpointError(
             f"{folder}: {len(missing)} of the {len(names)} tensors that config.json calls for are missing: "
             f"{_name_some(missing)}; the weights are of another network, or cut short"
         )
-    wrong = []
-    for key, shape in spec.tensor_shapes().items():
-        tensor = raw[names[key]]
-        if tensor.shape != shape:
-            wrong.append(f"{names[key]} is {tensor.shape}, not {shape}")
-        elif not tensor.is_float:
-            wrong.append(f"{names[key]} is {tensor.dtype}, not floats")
+    needed = {names[key]: (raw[names[key]], shape) for key, shape in spec.tensor_shapes().items()}
+    foreign = [f"{name} is {tensor.dtype}" for name, (tensor, _) in needed.items() if tensor.dtype not in _DTYPES]
+    if foreign:
+        raise CheckpointError(
+            f"{folder}: {len(foreign)} tensors are not stored as {', '.join(_DTYPES)}: {_name_some(foreign)}; save "
+            "the checkpoint as float32, with transformers: model.float().save_pretrained(FOLDER)"
+        )
+    wrong = [
+        f"{name} is {tensor.shape}, not {shape}" for name, (tensor, shape) in needed.items() if tensor.shape != shape
+    ]
     if wrong:
         raise CheckpointError(
             f"{folder}: {len(wrong)} tensors are not as config.json says: {_name_some(wrong)}; "

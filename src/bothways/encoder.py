@@ -8,23 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.checkpoint import Checkpoint, open_checkpoint
 from bothways.engines.base import Engine
 from bothways.engines.choose import choose
-from bothways.errors import InputError
+from bothways.errors import BothwaysError, InputError, OutOfMemory
 from bothways.heads import Head, pooler
-from bothways.sources import resolve
+from bothways.sources import Source, resolve
 from bothways.spec import Spec
 from bothways.stream import BATCH_TOKENS
 from bothways.tasks.embed import Embedder, EmbedOptions, Progress, Truncation
 from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import string_list, strings, text_list, texts_and_pairs
+from bothways.tasks.inputs import flag, string_list, strings, text_list, texts_and_pairs, whole_number
 from bothways.tasks.similarity import similarities, vectors
 from bothways.tokens import Text, Tokenizer
 
@@ -63,8 +62,13 @@ class Encoder:
         self.tokenizer = tokenizer
         self.engine = engine
         self.tasks: tuple[str, ...] = ("encode", "embed", "similarity")
-        self._max_length = _positive(max_length, "max_length")
-        self._batch_tokens = _positive(batch_tokens, "batch_tokens") or BATCH_TOKENS
+        self._max_length = whole_number(max_length, "max_length")
+        self._batch_tokens = whole_number(batch_tokens, "batch_tokens") or BATCH_TOKENS
+        if self._max_length is not None and self._max_length > self.spec.max_tokens:
+            raise InputError(
+                f"max_length is {max_length}, but the checkpoint's position table has rows for {self.spec.max_tokens} "
+                "tokens; give at most so many"
+            )
 
     @classmethod
     def from_pretrained(
@@ -93,15 +97,22 @@ class Encoder:
             batch_tokens: The most tokens to compute at once; it changes memory and speed, never results.
         """
         source = resolve(model, revision)
-        checkpoint = open_checkpoint(source.folder)
-        tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
-        chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
+        try:
+            checkpoint = open_checkpoint(source.folder)
+            tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
+            chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
+        except MemoryError:
+            raise _too_large(source) from None
         return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
 
     @property
     def spec(self) -> Spec:
         """What the network is, and how embeddings are made of its token vectors."""
         return self.checkpoint.spec
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse pickling: what would be sent is the whole network, mapped and packed for this process."""
+        raise BothwaysError("an Encoder can't be pickled; load it in each process with Encoder.from_pretrained(...)")
 
     def __repr__(self) -> str:
         """The model, its size, and what computes it."""
@@ -150,9 +161,8 @@ class Encoder:
             hidden_states: Also keep every layer's output.
             attentions: Also keep every layer's attention probabilities.
         """
-        if not isinstance(truncation, bool):
-            raise InputError(f"truncation is {truncation!r}; encode takes True, or False (too long is an error)")
-        max_tokens = _positive(max_length, "max_length") or self._max_length
+        cut = flag(truncation, "truncation", "True, or False (too long is an error)")
+        limit = whole_number(max_length, "max_length") or self._max_length
 
         def rows(texts: Iterable[Text]) -> Iterator[TextRows]:
             return encode_texts(
@@ -161,15 +171,15 @@ class Encoder:
                 self.spec,
                 self.tokenizer,
                 self._pooler,
-                max_tokens=max_tokens,
-                truncation=truncation,
+                max_length=limit,
+                truncation=cut,
                 hidden_states=hidden_states,
                 attentions=attentions,
                 batch_tokens=self._batch_tokens,
             )
 
         if isinstance(texts, Iterator):
-            return (self._encoded((row,)) for row in rows(texts_and_pairs(texts)))
+            return (self._encoded((row.alone(),)) for row in rows(texts_and_pairs(texts)))
         return self._encoded(tuple(rows(text_list(texts))))
 
     @overload
@@ -248,7 +258,7 @@ class Encoder:
             precision=precision,
             ranges=ranges,
             truncation=truncation,
-            max_length=_positive(max_length, "max_length") or self._max_length,
+            max_length=whole_number(max_length, "max_length") or self._max_length,
             progress=progress,
         )
         return self._embed(texts, options)
@@ -289,7 +299,9 @@ class Encoder:
         return padding_id if isinstance(padding_id, int) else 0
 
 
-def _positive(value: int | None, name: str) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-        raise InputError(f"{name} is {value!r}; it must be a whole number above zero, or None")
-    return value
+def _too_large(source: Source) -> OutOfMemory:
+    size = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors") if path.is_file())
+    return OutOfMemory(
+        f"{source.name!r} does not fit in memory: its weights take {size / 1e6:.0f} MB on disk and at "
+        "least as much again in memory; close other programs, or load a smaller model"
+    )

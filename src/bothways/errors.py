@@ -7,7 +7,7 @@
     ├── TaskError          a task asked of a checkpoint that has no head for it
     ├── InputError         a text, an option or an input file that can't be used as given
     ├── DeviceError        a device, engine, level or dtype that this machine can't provide
-    ├── OutOfMemory        a single sequence does not fit in memory
+    ├── OutOfMemory        a sequence, or the checkpoint itself, does not fit in memory
     └── ServerError        a server answered with an error, or not at all
 
 Each message says what was given, what is allowed, and what to do.
@@ -55,7 +55,7 @@ class DeviceError(BothwaysError):
 
 
 class OutOfMemory(BothwaysError):
-    """A single sequence does not fit in memory."""
+    """A sequence, or the checkpoint itself, does not fit in memory."""
 
 
 class ServerError(BothwaysError):

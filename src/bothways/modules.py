@@ -82,16 +82,21 @@ class _File:
 _JSON_NAMES = {int: "integer", str: "string", bool: "boolean", dict: "object"}
 
 
-def read_embed_spec(folder: Path) -> EmbedSpec:
+def read_embed_spec(folder: Path, hidden_size: int | None = None) -> EmbedSpec:
     """Read how a checkpoint's token vectors become one embedding.
 
     Without a modules.json the pooling is the mean, as in sentence-transformers.
 
+    Args:
+        folder: The checkpoint's.
+        hidden_size: The network's, which the Pooling's own number must equal; unchecked when None.
+
     Raises:
-        CheckpointError: A file is damaged, or points outside the folder.
+        CheckpointError: A file is damaged, points outside the folder or contradicts the network.
         UnsupportedModel: A module, or an option of one, that changes the embedding in a way not computed here.
     """
-    return _read_modules(folder, _read_settings(folder, _read_length(network_folder(folder), EmbedSpec())))
+    spec = _read_settings(folder, _read_length(network_folder(folder), EmbedSpec()))
+    return _read_modules(folder, spec, hidden_size)
 
 
 def network_folder(folder: Path) -> Path:
@@ -137,13 +142,15 @@ def _read_settings(folder: Path, spec: EmbedSpec) -> EmbedSpec:
     )
 
 
-def _read_modules(folder: Path, spec: EmbedSpec) -> EmbedSpec:
+def _read_modules(folder: Path, spec: EmbedSpec, hidden_size: int | None) -> EmbedSpec:
     path = folder / "modules.json"
     if not path.is_file():
         return replace(spec, pooling_from="default: the checkpoint has no modules.json")
     spec = replace(spec, pooling_from="default: modules.json has no Pooling")
     for kind, subfolder in _list_modules(path)[1:]:
         spec = _READERS[kind](folder, subfolder, spec)
+        if kind == "Pooling" and hidden_size is not None:
+            _check_size(_read_object(folder / subfolder / "config.json"), hidden_size)
     return spec
 
 
@@ -154,7 +161,24 @@ def _list_modules(path: Path) -> list[tuple[str, str]]:
     if kinds[:1] != ["Transformer"] or kinds.count("Transformer") != 1 or kinds.count("Pooling") > 1:
         listed = ", ".join(kinds)
         raise UnsupportedModel(f"{path} lists {listed}; supported are one Transformer, one Pooling, Dense, Normalize")
+    working = [kind for kind in kinds if kind != "Dropout"]
+    if working[1:] and working[1] != "Pooling":
+        listed = ", ".join(kinds)
+        raise UnsupportedModel(
+            f"{path} lists {listed}; supported is a Pooling right behind the Transformer, then others"
+        )
     return modules
+
+
+def _check_size(file: _File, hidden_size: int) -> None:
+    """Check that a Pooling was made for the network."""
+    for key in ("word_embedding_dimension", "embedding_dimension"):
+        size = file.positive(key)
+        if size not in (None, hidden_size):
+            raise CheckpointError(
+                f"{file.path} has {key!r}: {size}, but config.json gives the network {hidden_size} values; "
+                "the files are of two checkpoints: fetch them again"
+            )
 
 
 def _module(path: Path, entry: Any) -> tuple[str, str]:

@@ -19,8 +19,12 @@ __all__ = ["choose_poolings", "normalize", "pool", "pool_batch"]
 
 def choose_poolings(pooling: str | Iterable[str]) -> tuple[str, ...]:
     """Check a caller's pooling, one name or several; several come back in the order in which they are concatenated."""
+    if not isinstance(pooling, str | Iterable):
+        raise InputError(f"pooling is {pooling!r}; use one or more of {', '.join(POOLINGS)}")
     names = [pooling] if isinstance(pooling, str) else list(pooling)
     for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"pooling has {name!r} in it; use one or more of {', '.join(POOLINGS)}")
         if name in ("pooler", "pooler_output"):
             raise InputError(
                 f"pooling {name!r} is not offered: the pooler was trained for next-sentence prediction or for a "
@@ -35,6 +39,8 @@ def choose_poolings(pooling: str | Iterable[str]) -> tuple[str, ...]:
 
 def pool(rows: FloatArray, poolings: tuple[str, ...], skip: int = 0) -> FloatArray:
     """Pool one sequence's rows (n, H) into (D,), leaving out its first `skip` tokens (a prompt's)."""
+    # A prompt's last tokens may merge with the text's first: a short text then has no token of its own but the last.
+    skip = max(0, min(skip, len(rows) - 1))
     return np.concatenate([_POOLINGS[name](rows, skip) for name in poolings])  # (D,)
 
 

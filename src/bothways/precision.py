@@ -14,15 +14,28 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.errors import InputError
 
-__all__ = ["PRECISIONS", "check_precision", "quantize"]
+__all__ = ["PRECISIONS", "check_precision", "check_ranges", "quantize"]
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
 def check_precision(precision: str) -> None:
     """Raise InputError for a precision that does not exist."""
-    if precision not in PRECISIONS:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
         raise InputError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
+
+
+def check_ranges(ranges: npt.ArrayLike, size: int) -> FloatArray:
+    """Read the ranges of `size` values as (2, size), or raise InputError."""
+    try:
+        given = np.asarray(ranges, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"ranges can't be read as numbers ({error}); pass an array of shape (2, {size})") from None
+    if given.shape != (2, size):
+        raise InputError(f"ranges has the shape {given.shape}; it must be (2, {size}): smallest and largest values")
+    if not np.isfinite(given).all():
+        raise InputError("ranges holds values that are not finite; it must hold the smallest and largest values")
+    return given
 
 
 def quantize(vectors: FloatArray, precision: str, ranges: npt.ArrayLike | None = None) -> npt.NDArray[Any]:
@@ -48,7 +61,7 @@ def quantize(vectors: FloatArray, precision: str, ranges: npt.ArrayLike | None =
 def _steps(vectors: FloatArray, precision: str, ranges: npt.ArrayLike | None) -> FloatArray:
     if not len(vectors):
         return vectors
-    low, high = _measured(vectors, precision) if ranges is None else _given(ranges, vectors.shape[1])
+    low, high = _measured(vectors, precision) if ranges is None else check_ranges(ranges, vectors.shape[1])
     step = (high - low) / np.float32(255)  # (D,)
     step[step == 0] = 1
     numbers: FloatArray = np.clip(np.floor((vectors - low) / step), 0, 255)
@@ -59,10 +72,3 @@ def _measured(vectors: FloatArray, precision: str) -> tuple[FloatArray, FloatArr
     if len(vectors) < 2:
         raise InputError(f"precision {precision!r} can't take its ranges from a single text; pass ranges=(2, D)")
     return vectors.min(axis=0), vectors.max(axis=0)
-
-
-def _given(ranges: npt.ArrayLike, size: int) -> tuple[FloatArray, FloatArray]:
-    given = np.asarray(ranges, np.float32)
-    if given.shape != (2, size):
-        raise InputError(f"ranges has the shape {given.shape}; it must be (2, {size}): smallest and largest values")
-    return given[0], given[1]

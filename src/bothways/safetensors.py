@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bothways.errors import CheckpointError
 
-__all__ = ["Tensor", "read"]
+__all__ = ["MappedFile", "Tensor", "map_file", "read"]
 
 # NumPy has no bfloat16 and no float8: their bits are held in unsigned integers of the same width.
 _DTYPES = {
@@ -83,14 +83,43 @@ class Tensor:
         return np.asarray(self.array, np.float32)
 
 
+@dataclass(frozen=True)
+class MappedFile:
+    """A safetensors file whose tensors are looked at where they lie.
+
+    Attributes:
+        state: What the system knew of the file when it was mapped.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    state: os.stat_result
+
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError if the file was written to since; deleting or replacing it leaves the mapping whole."""
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            return
+        then = self.state
+        same_file = (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino)
+        if same_file and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise CheckpointError(f"{self.path} changed on disk since it was loaded; load the model again")
+
+
 def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Map a safetensors file and return its tensors by name.
+    """Map a safetensors file and return its tensors by name; raises what `map_file` does."""
+    return map_file(path).tensors
+
+
+def map_file(path: str | os.PathLike[str]) -> MappedFile:
+    """Map a safetensors file.
 
     Raises:
         CheckpointError: The file can't be read, or its header does not describe exactly what the file holds.
     """
     path = Path(path)
-    data = _map(path)
+    data, state = _map(path)
     size = int.from_bytes(data[:_PREAMBLE], "little")
     start = _PREAMBLE + size
     if size > _MAX_HEADER or start > len(data):
@@ -102,19 +131,21 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     header = _parse(path, data[_PREAMBLE:start])
     entries = {name: _Entry.check(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, len(data) - start)
-    return {name: entry.view(data, start) for name, entry in entries.items()}
+    return MappedFile(path, {name: entry.view(data, start) for name, entry in entries.items()}, state)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(path: Path) -> tuple[mmap.mmap, os.stat_result]:
     """Map a file for reading; the mapping stays open for as long as an array looks into it."""
     if not os.path.isfile(path):  # unlike Path.is_file, it takes any name, however odd
         raise CheckpointError(f"{path}: there is no such file; download the checkpoint again")
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _PREAMBLE:
-                raise CheckpointError(f"{path}: {size} bytes are too few for a safetensors file; download it again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            state = os.fstat(file.fileno())
+            if state.st_size < _PREAMBLE:
+                raise CheckpointError(
+                    f"{path}: {state.st_size} bytes are too few for a safetensors file; download it again"
+                )
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), state
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error}") from error
 

@@ -58,11 +58,17 @@ def resolve(model: str | os.PathLike[str], revision: str | None = None) -> Sourc
 
     Raises:
         ModelNotFound: Nothing, or nothing accessible, has this name.
-        InputError: `revision` does not apply, or is required.
+        InputError: `model` or `revision` is no name, or `revision` does not apply, or is required.
     """
-    name = os.fspath(model)
+    name = os.fspath(model) if isinstance(model, os.PathLike) else model
+    if not isinstance(name, str):
+        raise InputError(f"model is {model!r}; pass a folder, pkg:package/folder, or a hub name such as org/name")
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"revision is {revision!r}; pass a commit, tag or branch of the hub as a string, or None")
     if os.path.isdir(name):
         folder = Path(name)
+    elif os.path.isfile(name):
+        raise ModelNotFound(f"{name!r} is a file; name its folder")
     elif name.startswith(_PACKAGE):
         folder = _find_in_package(name)
     else:
@@ -106,8 +112,9 @@ def _describe(roots: list[Path], inside: str) -> str:
 
 def _find_on_hub(name: str, revision: str | None) -> Source:
     if not _HUB_NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
-        hint = "it is a file; give its folder" if os.path.isfile(name) else "check the path"
-        raise ModelNotFound(f"{name!r} is neither an existing folder nor a hub name of the form org/name; {hint}")
+        raise ModelNotFound(
+            f"{name!r} is neither an existing folder nor a hub name of the form org/name; check the path"
+        )
     pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
     if not pinned and os.environ.get("BOTHWAYS_REQUIRE_PINNED", "0") not in ("", "0"):
         raise InputError(

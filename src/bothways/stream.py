@@ -6,13 +6,14 @@ by a batch and a few chunks of text, not by the input.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
 from bothways.batch import split
-from bothways.errors import OutOfMemory
+from bothways.errors import InputError, OutOfMemory
 from bothways.tokens import Sequence, Text
 
 __all__ = ["BATCH_TOKENS", "Tokenize", "run"]
@@ -48,12 +49,17 @@ def run(
     the input's order: packed sequences waste nothing on unequal lengths, so there is no sorting by length.
 
     Raises:
+        InputError: The process was forked since the first batch was asked for.
         OutOfMemory: A batch of one sequence does not fit in memory. Larger batches are halved and tried again.
     """
     failures: list[Exception] = []
+    process = os.getpid()
     sequences = _until_failure(_tokenized(_until_failure(texts, failures), tokenize), failures)
     for batch in split(sequences, batch_tokens):
         yield from _computed(batch, compute)
+        if os.getpid() != process:
+            # The thread that tokenizes stayed with the parent: to wait for it would be to wait for ever.
+            raise InputError("this stream was begun before a fork; begin a new one in the child")
     if failures:
         # The source is read ahead, so of two failures the tokenizer's, noted later, concerns the earlier text.
         raise failures[-1]

@@ -119,24 +119,25 @@ class Tokenizer:
         _check_tables(raw, spec, folder)
         if spec.embed.lower_case:
             _lower_case_first(raw)
-        own_limit = files.max_tokens
-        return cls(raw, spec, spec.max_tokens if own_limit is None else min(own_limit, spec.max_tokens))
+        limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
+        _check_room(raw, min(limit, spec.embed.max_tokens or limit), folder)
+        return cls(raw, spec, limit)
 
     def tokenize(
-        self, texts: Iterable[Text], *, max_tokens: int | None = None, truncation: bool = True, first: int = 0
+        self, texts: Iterable[Text], *, max_length: int | None = None, truncation: bool = True, first: int = 0
     ) -> list[Sequence]:
-        """Turn texts into sequences of at most `max_tokens` tokens.
+        """Turn texts into sequences of at most `max_length` tokens.
 
         Args:
             texts: Texts or pairs.
-            max_tokens: The limit, special tokens included; the checkpoint's own when None.
+            max_length: The limit, special tokens included; the checkpoint's own when None.
             truncation: Cut what is too long (a pair's longer half first); False makes it an error.
             first: The number of the first text, for messages.
 
         Raises:
             InputError: A text can't be used as given, or is too long with truncation=False.
         """
-        limit = self._limit(max_tokens)
+        limit = self._limit(max_length)
         sequences = []
         turn = time.perf_counter()
         for number, text in enumerate(texts, first):
@@ -149,27 +150,28 @@ class Tokenizer:
             elif truncation:
                 sequences.append(self._cut(encoding, limit))
             else:
-                allowed = "the model takes" if limit == self.max_tokens else "max_tokens is"
+                allowed = "the model takes" if limit == self.max_tokens else "max_length is"
                 raise InputError(
                     f"text {number} has {len(encoding)} tokens, {allowed} {limit}; pass truncation=True to cut it"
                 )
         return sequences
 
-    def windows(self, text: str, *, max_tokens: int | None = None, stride: int = 0) -> list[Sequence]:
+    def windows(self, text: str, *, max_length: int | None = None, stride: int = 0, number: int = 0) -> list[Sequence]:
         """Cut one text, however long, into sequences that follow each other.
 
         Args:
             text: A single text.
-            max_tokens: The limit of each window, special tokens included; the checkpoint's own when None.
+            max_length: The limit of each window, special tokens included; the checkpoint's own when None.
             stride: How many tokens a window repeats of the one before.
+            number: The text's number, for messages.
 
         Raises:
             InputError: The text is a pair or not a text, or `stride` leaves no step from window to window.
         """
         if not isinstance(text, str):
-            raise InputError(f"windows are cut from a single text, got a {type(text).__name__}; give a str")
-        limit = self._limit(max_tokens)
-        encoding = self._encode(text, 0)
+            raise InputError(f"windows are cut from a single text, but text {number} is {_kind(text)}; give a str")
+        limit = self._limit(max_length)
+        encoding = self._encode(text, number)
         parts = _parts(encoding)
         special, content = np.flatnonzero(parts < 0), np.flatnonzero(parts == 0)
         capacity = _capacity(limit, len(special))
@@ -184,17 +186,17 @@ class Tokenizer:
         starts = range(0, max(len(content) - stride, 1), step)
         return [_select(whole, source, np.r_[special, content[at : at + capacity]], 0) for at in starts]
 
-    def _limit(self, max_tokens: int | None) -> int:
-        if max_tokens is None:
+    def _limit(self, max_length: int | None) -> int:
+        if max_length is None:
             return self.max_tokens
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, (int, np.integer)) or max_tokens < 1:
-            raise InputError(f"max_tokens={max_tokens!r} is not a length; give a whole number from 1 to {self._rows}")
-        if max_tokens > self._rows:
+        if isinstance(max_length, bool) or not isinstance(max_length, (int, np.integer)) or max_length < 1:
+            raise InputError(f"max_length={max_length!r} is not a length; give a whole number from 1 to {self._rows}")
+        if max_length > self._rows:
             raise InputError(
-                f"max_tokens={max_tokens} is more than the checkpoint's position table has rows for; "
+                f"max_length={max_length} is more than the checkpoint's position table has rows for; "
                 f"give at most {self._rows}"
             )
-        return int(max_tokens)
+        return int(max_length)
 
     def _encode(self, text: Text, number: int) -> tokenizers.Encoding:
         """Run the tokenizer on one text.
@@ -245,7 +247,7 @@ def _parts(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:
 def _capacity(limit: int, special: int) -> int:
     if limit <= special:
         raise InputError(
-            f"max_tokens={limit} leaves no room for a text beside {special} special tokens; give at least {special + 1}"
+            f"max_length={limit} leaves no room for a text beside {special} special tokens; give at least {special + 1}"
         )
     return limit - special
 
@@ -300,6 +302,17 @@ def _check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: the tokenizer gives token type {highest_type}, the network has {spec.num_token_types} types; "
             "the tokenizer files belong to another checkpoint"
+        )
+
+
+def _check_room(raw: tokenizers.Tokenizer, limit: int, folder: Path) -> None:
+    """Check that the checkpoint's own length limit has room for a text."""
+    special = raw.num_special_tokens_to_add(False)
+    if limit <= special:
+        raise CheckpointError(
+            f"{folder}: the checkpoint takes {limit} tokens, which leaves no room for a text beside {special} special "
+            "tokens; correct model_max_length in tokenizer_config.json, max_seq_length in sentence_bert_config.json "
+            "or max_position_embeddings in config.json"
         )
 
 

@@ -15,7 +15,7 @@ from bothways.families.base import (
 )
 from bothways.spec import Spec
 
-__all__ = ["BERT", "NAMES"]
+__all__ = ["BERT", "NAMES", "read_spec"]
 
 #: The tensor names of BERT, which RoBERTa shares.
 NAMES = {
@@ -41,22 +41,27 @@ NAMES = {
 _FIRST_EPS = 1e-12
 
 
-def _spec(config: Config) -> Spec:
+def read_spec(config: Config, family: str) -> Spec:
+    """Read the config keys that BERT and RoBERTa share."""
     refuse_variants(config)
     spec = Spec(
-        family="bert",
+        family=family,
         vocab_size=read_size(config, "vocab_size"),
         hidden_size=read_size(config, "hidden_size"),
         num_layers=read_layers(config, "num_hidden_layers"),
         num_heads=read_size(config, "num_attention_heads"),
         inner_size=read_size(config, "intermediate_size"),
         activation=read_activation(config, "hidden_act"),
-        norm_eps=read_eps({"layer_norm_eps": _FIRST_EPS, **config}, "layer_norm_eps"),
+        norm_eps=read_eps(config, "layer_norm_eps"),
         num_positions=read_size(config, "max_position_embeddings"),
         num_token_types=read_size(config, "type_vocab_size"),
     )
     check_heads(spec.hidden_size, spec.num_heads)
     return spec
+
+
+def _spec(config: Config) -> Spec:
+    return read_spec({"layer_norm_eps": _FIRST_EPS, **config}, "bert")
 
 
 BERT = Family(

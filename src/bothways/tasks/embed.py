@@ -22,8 +22,9 @@ from bothways.engines.base import Engine
 from bothways.errors import CheckpointError, InputError
 from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
-from bothways.precision import check_precision, quantize
+from bothways.precision import check_precision, check_ranges, quantize
 from bothways.spec import Spec
+from bothways.tasks.inputs import flag, shown
 from bothways.tokens import Sequence, Text, Tokenizer
 
 __all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation", "token_limit"]
@@ -88,19 +89,19 @@ class Embedder:
         """Check a call's options and fill in the checkpoint's own choices."""
         embed = self._spec.embed
         check_precision(precision)
-        if truncation not in (True, False, "window"):
-            raise InputError(f'truncation is {truncation!r}; use True, False (too long is an error) or "window"')
+        truncation = _truncation(truncation)
         poolings = embed.pooling if pooling is None else choose_poolings(pooling)
         prefix = self._prompt(prompt, prompt_name)
         max_tokens = max_length or token_limit(self._spec, self._tokenizer)
+        size = self._size(poolings, dimensions)
         return EmbedOptions(
             poolings=poolings,
-            normalize=embed.normalize if normalize is None else normalize,
+            normalize=embed.normalize if normalize is None else flag(normalize, "normalize", "True, False or None"),
             prompt=prefix,
             skip=self._skip(prefix, max_tokens, truncation),
-            size=self._size(poolings, dimensions),
+            size=size,
             precision=precision,
-            ranges=ranges,
+            ranges=None if ranges is None else check_ranges(ranges, size),
             truncation=truncation,
             max_tokens=max_tokens,
             progress=progress,
@@ -127,13 +128,18 @@ class Embedder:
 
     def _prompt(self, prompt: str | None, name: str | None) -> str:
         embed = self._spec.embed
+        for option, value in (("prompt", prompt), ("prompt_name", name)):
+            if not isinstance(value, str | None):
+                raise InputError(f"{option} is {shown(value)}; it must be a string, or None")
         if prompt is not None:
             return prompt
         name = embed.default_prompt if name is None else name
         if name is None:
             return ""
         if name not in embed.prompts:
-            raise InputError(f"prompt_name {name!r} is unknown; the checkpoint has {', '.join(sorted(embed.prompts))}")
+            known = ", ".join(sorted(embed.prompts))
+            hint = "" if all(embed.prompts.values()) else " (empty unless the checkpoint fills them)"
+            raise InputError(f"prompt_name {name!r} is unknown; known: {known}{hint}")
         return embed.prompts[name]
 
     def _skip(self, prompt: str, max_tokens: int, truncation: Truncation) -> int:
@@ -145,7 +151,7 @@ class Embedder:
                 'truncation "window" can\'t be used with this checkpoint and a prompt, whose tokens it leaves out of '
                 'the pooling: only the first window has them; pass prompt="" or truncation=True'
             )
-        sequence = self._tokenizer.tokenize([prompt], max_tokens=max_tokens, truncation=True)[0]
+        sequence = self._tokenizer.tokenize([prompt], max_length=max_tokens, truncation=True)[0]
         if sequence.truncated:
             raise InputError(
                 f"the prompt {prompt!r} has {len(sequence) + sequence.truncated} tokens, the limit is {max_tokens}: "
@@ -168,9 +174,12 @@ class Embedder:
             size = layer.out_features
         if dimensions is None:
             return min(embed.dimensions or size, size)
-        if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= size:
-            raise InputError(f"dimensions is {dimensions!r}; the embeddings have {size} values, so pass 1 to {size}")
-        return dimensions
+        whole = isinstance(dimensions, int | np.integer) and not isinstance(dimensions, bool)
+        if not whole or not 1 <= dimensions <= size:
+            raise InputError(
+                f"dimensions is {shown(dimensions)}; the embeddings have {size} values, so pass 1 to {size}"
+            )
+        return int(dimensions)
 
     def _blocks(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[FloatArray]:
         """Embed texts in order, a block (some B, D) at a time."""
@@ -190,7 +199,7 @@ class Embedder:
     def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
             truncation = options.truncation is True
-            return self._tokenizer.tokenize(chunk, max_tokens=options.max_tokens, truncation=truncation, first=first)
+            return self._tokenizer.tokenize(chunk, max_length=options.max_tokens, truncation=truncation, first=first)
 
         return self._run(texts, tokenize, options)
 
@@ -203,7 +212,10 @@ class Embedder:
 
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
             texts = cast("list[str]", chunk)
-            windows = [self._tokenizer.windows(text, max_tokens=options.max_tokens) for text in texts]
+            windows = [
+                self._tokenizer.windows(text, max_length=options.max_tokens, number=number)
+                for number, text in enumerate(texts, first)
+            ]
             counts.extend(map(len, windows))
             return [window for group in windows for window in group]
 
@@ -248,7 +260,14 @@ class Embedder:
 
 def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
     """The tokens that embedding takes of a text, special ones included, where no call says otherwise."""
-    return min(spec.embed.max_tokens or tokenizer.max_tokens, tokenizer.max_tokens)
+    # As in sentence-transformers, max_seq_length wins over the tokenizer's own limit, even where it is larger.
+    return min(spec.embed.max_tokens or tokenizer.max_tokens, spec.max_tokens)
+
+
+def _truncation(value: Any) -> Truncation:
+    if isinstance(value, str) and value == "window":
+        return "window"
+    return flag(value, "truncation", 'True, False (too long is an error) or "window"')
 
 
 def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:

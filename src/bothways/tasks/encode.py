@@ -42,6 +42,16 @@ class TextRows:
     layers: list[FloatArray] | None
     attentions: FloatArray | None
 
+    def alone(self) -> TextRows:
+        """The same with arrays of its own: those of a batch's texts are slices, which keep all of it in memory."""
+        return TextRows(
+            self.sequence,
+            self.rows.copy(),
+            None if self.pooled is None else self.pooled.copy(),
+            None if self.layers is None else [layer.copy() for layer in self.layers],
+            None if self.attentions is None else self.attentions.copy(),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -149,7 +159,7 @@ def encode_texts(
     tokenizer: Tokenizer,
     pooler: Head | None,
     *,
-    max_tokens: int | None,
+    max_length: int | None,
     truncation: bool,
     hidden_states: bool,
     attentions: bool,
@@ -158,7 +168,7 @@ def encode_texts(
     """Compute every token's vector, text after text."""
 
     def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-        return tokenizer.tokenize(chunk, max_tokens=max_tokens, truncation=truncation, first=first)
+        return tokenizer.tokenize(chunk, max_length=max_length, truncation=truncation, first=first)
 
     def compute(sequences: list[Sequence]) -> list[TextRows]:
         batch = pack(sequences, spec)

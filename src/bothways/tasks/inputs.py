@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
+import numpy as np
+
 from bothways.errors import InputError
 from bothways.tokens import Text
 
-__all__ = ["string_list", "strings", "text_list", "texts_and_pairs"]
+__all__ = ["flag", "shown", "string_list", "strings", "text_list", "texts_and_pairs", "whole_number"]
 
 
 def string_list(texts: Any) -> list[str]:
@@ -31,7 +33,7 @@ def strings(texts: Iterable[Any]) -> Iterator[str]:
     """Pass strings on, refusing anything else."""
     for n, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputError(f"text {n} is {_shown(text)}; it must be a string")
+            raise InputError(f"text {n} is {shown(text)}; it must be a string")
         yield text
 
 
@@ -43,13 +45,29 @@ def texts_and_pairs(texts: Iterable[Any]) -> Iterator[Text]:
         elif _is_pair(text):
             yield (text[0], text[1])
         else:
-            raise InputError(f"text {n} is {_shown(text)}; it must be a string or a pair of strings")
+            raise InputError(f"text {n} is {shown(text)}; it must be a string or a pair of strings")
+
+
+def flag(value: Any, name: str, allowed: str = "True or False") -> bool:
+    """Read an option that is on or off."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {shown(value)}; use {allowed}")
+    return bool(value)
+
+
+def whole_number(value: Any, name: str) -> int | None:
+    """Read an option that is a number above zero, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} is {shown(value)}; it must be a whole number above zero, or None")
+    return int(value)
 
 
 def _collection(texts: Any, allowed: str) -> Iterable[Any]:
     # A mapping would give its keys and a set its own order: both are more likely slips than meant.
     if isinstance(texts, bytes | bytearray | Mapping | Set) or not isinstance(texts, Iterable):
-        raise InputError(f"texts is {_shown(texts)}; pass {allowed}")
+        raise InputError(f"texts is {shown(texts)}; pass {allowed}")
     return texts
 
 
@@ -57,7 +75,7 @@ def _is_pair(text: Any) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a message quotes it: its repr, cut to a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

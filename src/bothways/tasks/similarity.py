@@ -28,6 +28,8 @@ def vectors(values: Any, name: str) -> FloatArray:
         array = array[None, :] if array.size else array.reshape(0, 0)
     if array.ndim != 2:
         raise InputError(f"{name} has the shape {array.shape}; pass vectors (D,) or (B, D), or texts")
+    if len(array) and not array.shape[1]:
+        raise InputError(f"{name} has the shape {array.shape}: the vectors have no values; pass what a model computed")
     return np.ascontiguousarray(array)
 
 
