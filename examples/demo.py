@@ -67,11 +67,12 @@ def main() -> None:
                 query if rank == 0 else "", f"{row[best]:.3f}", SENTENCES[best], end_section=rank == SHOWN - 1
             )
     console.print(table)
-    console.print(f"{model!r}", highlight=False)
+    console.print(f"{model!r}", highlight=False, soft_wrap=True)
     console.print(
         f"loaded in {1000 * (loaded - begin):.0f} ms; {len(SENTENCES)} sentences ({counted['tokens']} tokens) "
         f"embedded in {1000 * seconds:.1f} ms: {counted['tokens'] / seconds:,.0f} tokens/s; "
-        f"three queries in {1000 * search:.1f} ms"
+        f"three queries in {1000 * search:.1f} ms",
+        soft_wrap=True,
     )
 
 
