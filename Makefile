@@ -50,6 +50,9 @@ stubs: .venv-test/ready
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python bench/embed.py
+	.venv-bench/bin/python bench/startup.py
+	.venv-bench/bin/python bench/scale.py
+	.venv-bench/bin/python bench/report.py
 
 .venv-bench/ready: $(SOURCES) constraints.txt examples/checkpoint.txt
 	$(PYTHON) -m venv .venv-bench
