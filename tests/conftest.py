@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from bothways.engines.base import Engine
 from bothways.tokens import Tokenizer
 
 MakeEngine = Callable[[Checkpoint], Engine]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell starts jobs in the background with Ctrl-C ignored, and processes that tests start would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
