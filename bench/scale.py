@@ -26,6 +26,28 @@ def resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+def measure(model: Encoder, texts: list[str], size: int) -> dict[str, float]:
+    """Stream `size` texts through the model."""
+    tokens = rows = 0
+
+    def count(done: int, computed: int, cut: int) -> None:
+        nonlocal tokens
+        tokens = computed
+
+    begin = time.perf_counter()
+    for _ in model.embed(stream(texts, size), progress=count):
+        rows += 1
+    seconds = time.perf_counter() - begin
+    return {
+        "texts": rows,
+        "tokens": tokens,
+        "seconds": round(seconds, 2),
+        "thousand_tokens_per_second": round(tokens / seconds / 1000, 2),
+        "resident_mib": round(resident_mib(), 1),
+        "peak_mib": round(peak_mib(), 1),
+    }
+
+
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     model = Encoder.from_pretrained(MODEL, threads=options.threads)
@@ -33,20 +55,7 @@ def main() -> None:
     model.embed(texts[:500])
     figures = {}
     for size in SIZES:
-        counted = {}
-        begin = time.perf_counter()
-        rows = 0
-        for _ in model.embed(stream(texts, size), progress=lambda done, tokens, cut: counted.update(tokens=tokens)):  # noqa: B023
-            rows += 1
-        seconds = time.perf_counter() - begin
-        figures[str(size)] = {
-            "texts": rows,
-            "tokens": counted["tokens"],
-            "seconds": round(seconds, 2),
-            "thousand_tokens_per_second": round(counted["tokens"] / seconds / 1000, 2),
-            "resident_mib": round(resident_mib(), 1),
-            "peak_mib": round(peak_mib(), 1),
-        }
+        figures[str(size)] = measure(model, texts, size)
         print(size, figures[str(size)])
     save("scale", {"threads": options.threads, "level": model.engine.level, "sizes": figures})
 
