@@ -101,17 +101,18 @@ struct PythonModel {
 };
 
 void make_model(PythonModel* self, const nb::dict& arrays, int vocabulary, int positions, int token_types, int hidden, int layers,
-                int heads, int inner, const std::string& activation, float eps, const std::string& level_name, int threads) {
+                int heads, int inner, const std::string& activation, float eps, const std::string& level_name,
+                const std::string& dtype, int threads) {
   if (hidden <= 0 || layers < 0 || heads <= 0 || inner <= 0 || hidden % heads)
     throw std::invalid_argument("hidden must be a positive multiple of heads, inner positive, layers not negative");
   if (threads <= 0) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
   const Network network{vocabulary, positions, token_types, hidden, layers, heads, inner, activation_by_name(activation), eps};
-  const Kernels& kernels = level(level_name);
+  const Kernels& table = kernels(level(level_name), dtype);
   PythonTensors tensors(arrays);
   std::unique_ptr<Model> model;
   {
     nb::gil_scoped_release release;
-    model = std::make_unique<Model>(network, std::cref(tensors), kernels, threads);
+    model = std::make_unique<Model>(network, std::cref(tensors), table, threads);
   }
   new (self) PythonModel{std::move(tensors), hidden, layers, heads, std::move(model)};
 }
@@ -157,9 +158,9 @@ void make_head(Head* self, const FloatsIn& weight, std::optional<FloatsIn> bias,
   const size_t columns = weight.shape(0), depth = weight.shape(1);
   if (columns == 0 || depth == 0 || columns > INT32_MAX || depth > INT32_MAX)
     throw std::invalid_argument("a head's weight can't be " + std::to_string(columns) + " by " + std::to_string(depth));
-  const Kernels& kernels = level(level_name);
+  const Kernels& table = plain_kernels(level(level_name));
   nb::gil_scoped_release release;
-  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)columns, (int)depth, kernels);
+  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)columns, (int)depth, table);
 }
 
 FloatsOut apply_head(const Head& self, const FloatsIn& x) {
@@ -182,7 +183,13 @@ std::vector<std::string> cpu_features() {
 
 std::vector<std::pair<std::string, std::string>> level_list() {
   std::vector<std::pair<std::string, std::string>> result;
-  for (const Level& each : levels()) result.emplace_back(each.kernels->name, each.unusable);
+  for (const Level& each : levels()) result.emplace_back(each.name, each.unusable);
+  return result;
+}
+
+std::vector<std::string> dtype_list() {
+  std::vector<std::string> result;
+  for (int i = 0; i < kDtypes; i++) result.emplace_back(levels().back().tables[i].dtype);
   return result;
 }
 
@@ -194,15 +201,16 @@ NB_MODULE(_native, m) {
   m.def("levels", &level_list, "Every level of this build, best first: (name, why it can't run here, or \"\").");
   m.def("level", [](const std::string& name) { return std::string(level(name).name); }, "name"_a = "",
         "The level of that name, or the best usable; ValueError if it is unknown or can't run here.");
-  m.def("self_test", [](const std::string& name) { return self_test(level(name)); }, "level"_a,
-        nb::call_guard<nb::gil_scoped_release>(),
+  m.def("dtypes", &dtype_list, "The dtypes of every level, the default first.");
+  m.def("self_test", [](const std::string& name, const std::string& dtype) { return self_test(kernels(level(name), dtype)); },
+        "level"_a, "dtype"_a = "float32", nb::call_guard<nb::gil_scoped_release>(),
         "The largest error of a level's products, attention, norm and GELU against float64.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
       .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
-           "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "threads"_a,
+           "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "dtype"_a, "threads"_a,
            nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], *, "
                    "vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, "
-                   "activation: str, eps: float, level: str, threads: int) -> None"))
+                   "activation: str, eps: float, level: str, dtype: str, threads: int) -> None"))
       .def("encode", &encode, "ids"_a.noconvert(), "positions"_a.noconvert(), "token_types"_a.noconvert(),
            "starts"_a.noconvert(), nb::kw_only(), "rows"_a, "hidden_states"_a,
            "attentions"_a,

@@ -16,17 +16,22 @@ size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * s
 
 }  // namespace
 
-Buffer::Buffer(size_t bytes) {
-  if (bytes == 0) return;
+Buffer::Buffer(size_t bytes) : Buffer(uncleared(bytes)) {
+  if (data_) std::memset(data_, 0, bytes_);
+}
+
+Buffer Buffer::uncleared(size_t bytes) {
+  Buffer buffer;
+  if (bytes == 0) return buffer;
   const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
-  bytes_ = rounded(bytes, kLine);
-  data_ = std::aligned_alloc(alignment, rounded(bytes_, alignment));
-  if (!data_) throw std::bad_alloc();
+  buffer.bytes_ = rounded(bytes, kLine);
+  buffer.data_ = std::aligned_alloc(alignment, rounded(buffer.bytes_, alignment));
+  if (!buffer.data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
   // Before the first touch, or the kernel hands out small pages. The rest of a last page stays untouched.
-  if (alignment == kHugePage) madvise(data_, bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);
+  if (alignment == kHugePage) madvise(buffer.data_, buffer.bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
-  std::memset(data_, 0, bytes_);
+  return buffer;
 }
 
 Buffer::~Buffer() { std::free(data_); }

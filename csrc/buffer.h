@@ -1,4 +1,5 @@
-// Memory for numbers: aligned to cache lines, large pieces in huge pages, zero when made.
+// Memory for numbers: aligned to cache lines, large pieces in huge pages, zero when made
+// unless said otherwise.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t bytes);  // throws std::bad_alloc
+  static Buffer uncleared(size_t bytes);  // for memory whose first touch is somebody else's; not zero
   ~Buffer();
   Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {

@@ -7,35 +7,53 @@
 namespace bothways {
 namespace {
 
+// Best first.
 const Kernels* const all[] = {
 #if defined(__x86_64__)
-    &avx512::kernels,
-    &avx2::kernels,
+    avx512::kernels,
+    avx2::kernels,
 #endif
-    &generic::kernels,
+    generic::kernels,
 };
 
-}  // namespace
-
-std::vector<Level> levels() {
+std::vector<Level> find_levels() {
   std::vector<Level> result;
-  for (const Kernels* kernels : all) result.push_back({kernels, cpu::missing(kernels->needs)});
+  for (const Kernels* tables : all) result.push_back({tables->level, tables, cpu::missing(tables->needs)});
   return result;
 }
 
-const Kernels& level(const std::string& name) {
+}  // namespace
+
+const std::vector<Level>& levels() {
+  static const std::vector<Level> once = find_levels();
+  return once;
+}
+
+const Level& level(const std::string& name) {
   std::string names;
   for (const Level& candidate : levels()) {
     const bool usable = candidate.unusable.empty();
-    if (name.empty() && usable) return *candidate.kernels;
-    if (name == candidate.kernels->name) {
-      if (usable) return *candidate.kernels;
+    if (name.empty() && usable) return candidate;
+    if (name == candidate.name) {
+      if (usable) return candidate;
       throw std::invalid_argument("level '" + name + "' can't run here: " + candidate.unusable);
     }
     if (!names.empty()) names += ", ";
-    names += candidate.kernels->name;
+    names += candidate.name;
   }
   throw std::invalid_argument("level '" + name + "' is unknown; this build has " + names);
 }
+
+const Kernels& kernels(const Level& level, const std::string& dtype) {
+  std::string names;
+  for (int i = 0; i < kDtypes; i++) {
+    if (dtype == level.tables[i].dtype) return level.tables[i];
+    if (i) names += ", ";
+    names += level.tables[i].dtype;
+  }
+  throw std::invalid_argument("dtype '" + dtype + "' is unknown; the native engine has " + names);
+}
+
+const Kernels& plain_kernels(const Level& level) { return *level.tables; }
 
 }  // namespace bothways

@@ -9,15 +9,22 @@
 namespace bothways {
 
 struct Level {
-  const Kernels* kernels;
-  std::string unusable;  // why it can't run here; empty if it can
+  const char* name;
+  const Kernels* tables;  // kDtypes of them, float32 first
+  std::string unusable;   // why it can't run here; empty if it can
 };
 
 // Every level of this build, best first.
-std::vector<Level> levels();
+const std::vector<Level>& levels();
 
-// The kernels of a level by name; "" means the best usable. Throws std::invalid_argument for a name that is unknown or
-// can't run here: a level is never silently replaced by another.
-const Kernels& level(const std::string& name);
+// A level by name; "" means the best usable. Throws std::invalid_argument for a name that is unknown or can't run here: a
+// level is never silently replaced by another.
+const Level& level(const std::string& name);
+
+// A level's table for a dtype; std::invalid_argument for an unknown one.
+const Kernels& kernels(const Level&, const std::string& dtype);
+
+// The table for rows that aren't a network's own, such as a head's: in float32.
+const Kernels& plain_kernels(const Level&);
 
 }  // namespace bothways

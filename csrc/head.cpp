@@ -10,6 +10,17 @@ namespace {
 
 constexpr int kBlockRows = 128;
 
+// Plain rows to groups of columns, with zeros past the columns.
+void to_floats(const float* x, int rows, int columns, float* out) {
+  for (int column = 0; column < columns; column += kGroup) {
+    const int count = std::min(kGroup, columns - column);
+    for (int row = 0; row < rows; row++, out += kGroup) {
+      std::memcpy(out, x + (ptrdiff_t)row * columns + column, count * sizeof(float));
+      std::fill(out + count, out + kGroup, 0.0f);
+    }
+  }
+}
+
 }  // namespace
 
 Head::Head(const float* weight, const float* bias, int columns, int depth, const Kernels& kernels)
@@ -18,10 +29,12 @@ Head::Head(const float* weight, const float* bias, int columns, int depth, const
 void Head::apply(const float* x, int rows, float* out) const {
   const FloatMode mode;
   const int columns = matrix_.columns, depth = matrix_.depth, stride = whole_groups(columns);
-  Buffer operand(kernels_.operand_bytes(kBlockRows, depth)), sums(sizeof(float) * kBlockRows * stride);
+  Buffer floats(floats_bytes(kBlockRows, depth)), operand(kernels_.operand_bytes(kBlockRows, depth));
+  Buffer sums(sizeof(float) * kBlockRows * stride), scratch(kernels_.linear_scratch(depth));
   for (int begin = 0; begin < rows; begin += kBlockRows) {
     const int block = std::min(kBlockRows, rows - begin);
-    kernels_.store_operand(x + (ptrdiff_t)begin * depth, depth, block, depth, operand.data());
+    to_floats(x + (ptrdiff_t)begin * depth, block, depth, floats.floats());
+    kernels_.convert({.floats = floats.floats(), .rows = block, .columns = depth, .operand = operand.data()});
     std::memset(sums.data(), 0, sums.bytes());
     kernels_.linear({.x = operand.data(),
                      .weight = matrix_.packed.data(),
@@ -32,7 +45,8 @@ void Head::apply(const float* x, int rows, float* out) const {
                      .activation = Activation::none,
                      .into = Into::hidden,
                      .out = sums.data(),
-                     .stride = stride});
+                     .stride = stride,
+                     .scratch = scratch.data()});
     for (int row = 0; row < block; row++)
       std::memcpy(out + (ptrdiff_t)(begin + row) * columns, sums.floats() + (ptrdiff_t)row * stride,
                   columns * sizeof(float));

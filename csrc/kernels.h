@@ -1,9 +1,10 @@
 // The table of kernels: everything that depends on the instruction set, behind function pointers.
 //
-// Each level (generic, avx2, avx512) fills one table in its own translation unit, compiled with its own
-// flags. A level also decides how it stores what its products read: `weight` (a packed matrix), `operand`
+// Each level (generic, avx2, avx512) fills one table for each dtype in its own translation unit, compiled with
+// its own flags. A table also decides how it stores what its products read: `weight` (a packed matrix), `operand`
 // (the left side of a product) and `heads` (queries, keys and values on their way to attention) are opaque to
-// everybody else. `hidden` is plain float32 rows for all levels, `stride` floats apart.
+// everybody else. Two kinds of storage are float32 and the same for all: `hidden`, plain rows that lie `stride`
+// floats apart, and `floats`, [group of 16 columns][row][16].
 //
 // This header is seen by every translation unit, so it holds no code and includes nothing of the library's.
 #pragma once
@@ -16,12 +17,19 @@ enum class Dtype { f32, f16, bf16 };
 
 enum class Activation { none, gelu, gelu_tanh, gelu_fast, quick_gelu, relu, silu, tanh };
 
-// Where a product goes: an operand or heads storage with room for `rows` rows, or added to hidden rows.
-enum class Into { operand, heads, hidden };
+// Where a product goes: storage with room for `rows` rows, or added to hidden rows.
+enum class Into { operand, floats, heads, hidden };
 
 // Columns are stored in groups of 16; storage always has room for whole groups, and fills the rest with zeros.
 constexpr int kGroup = 16;
 constexpr int whole_groups(int columns) { return (columns + kGroup - 1) / kGroup * kGroup; }
+constexpr size_t floats_bytes(int rows, int columns) { return sizeof(float) * rows * whole_groups(columns); }
+
+// Hidden rows have room for whole groups of rows; what is behind the last row means nothing.
+constexpr int kRowGroup = 32;
+constexpr int whole_row_groups(int rows) { return (rows + kRowGroup - 1) / kRowGroup * kRowGroup; }
+
+constexpr int kAll = INT32_MAX;
 
 // out = activation(x * weight^T + bias), or hidden += x * weight^T + bias.
 struct Linear {
@@ -32,7 +40,9 @@ struct Linear {
   Activation activation;
   Into into;
   void* out;
-  int stride;  // of hidden
+  int stride;               // of hidden
+  void* scratch = nullptr;  // linear_scratch(depth) bytes
+  int begin = 0, end = kAll;  // the columns to compute: from one panel's first on to another's, or to the last
 };
 
 // One sequence's attention: for every head, softmax(queries * keys^T) * values.
@@ -40,10 +50,11 @@ struct Attention {
   const void* heads;  // rows of (queries | keys | values), each num_heads * head_size columns
   int rows;           // rows of the storage
   int begin, end;     // the sequence's rows
-  int num_heads, head_size;  // head_size is a multiple of kGroup
-  void* out;                 // operand (rows, num_heads * head_size)
+  int num_heads, head_size;  // head_size is a multiple of the table's head_group
+  void* out;                 // (rows, num_heads * head_size): floats if the table converts the context, else an operand
   float* scratch;            // attention_scratch(end - begin, head_size) floats
   float* probabilities;      // (num_heads, end - begin, end - begin), or null
+  int first_head = 0, last_head = kAll;  // the heads to compute, the last not among them
 };
 
 // hidden = (hidden - mean) / sqrt(variance + eps) * weight + bias, kept and also written as an operand.
@@ -54,6 +65,15 @@ struct Norm {
   const float* bias;
   float eps;
   void* operand;
+  int begin = 0, end = kAll;  // the rows to compute
+};
+
+// operand = floats.
+struct Convert {
+  const float* floats;  // (rows, columns), zeros past the columns
+  int rows, columns;
+  void* operand;
+  int begin = 0, end = kAll;  // the rows to convert
 };
 
 // A table of the checkpoint, as it is stored.
@@ -74,14 +94,19 @@ struct Embed {
 };
 
 struct Kernels {
-  const char* name;
+  const char* level;
+  const char* dtype;
   unsigned needs;  // the cpu features (cpu.h) that its code may use
+  int panel;       // the columns that a product computes at once: threads share its columns by whole panels
+  int head_group;  // heads are stored in whole groups of so many columns, a multiple of kGroup
 
+  // A packed weight is its panels one after the other, so panels can be packed one by one:
+  // weight_bytes(n * panel, depth) is where panel n begins.
   size_t (*weight_bytes)(int columns, int depth);
   void (*pack_weight)(const float* weight, int columns, int depth, void* packed);
   size_t (*operand_bytes)(int rows, int columns);
   size_t (*heads_bytes)(int rows, int num_heads, int head_size);
-  void (*store_operand)(const float* x, int stride, int rows, int columns, void* operand);
+  size_t (*linear_scratch)(int depth);
   size_t (*attention_scratch)(int tokens, int head_size);
 
   void (*embed)(const Embed&);
@@ -90,10 +115,23 @@ struct Kernels {
   void (*attention)(const Attention&);
   void (*mean)(const float* hidden, int stride, int rows, int columns, float* out);
   void (*to_float)(const void* data, Dtype dtype, size_t count, float* out);
+
+  void (*convert)(const Convert&);
+
+  // Set where products (inner) or attention (context) can't write an operand, as it needs a whole row's numbers at once:
+  // then they write floats, to be converted.
+  bool converts_inner = false, converts_context = false;
+
+  // What a thread does before its first and after its last kernel; null for nothing.
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
 };
 
-namespace generic { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace avx512 { extern const Kernels kernels; }
+// Every level has as many tables: float32, bfloat16, int8.
+constexpr int kDtypes = 3;
+
+namespace generic { extern const Kernels kernels[kDtypes]; }
+namespace avx2 { extern const Kernels kernels[kDtypes]; }
+namespace avx512 { extern const Kernels kernels[kDtypes]; }
 
 }  // namespace bothways

@@ -1,10 +1,13 @@
 #include "model.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 
 #include "float_mode.h"
+#include "kernels_in_use.h"
 #include "pass.h"
 
 namespace bothways {
@@ -12,13 +15,22 @@ namespace {
 
 // Tokens that a thread takes through all layers at once: enough to use each weight often while it is in the cache, few
 // enough for the activations to stay in the second-level cache.
-constexpr int kMostChunkTokens = 256;
+int most_chunk_tokens() {
+  constexpr long kBytesOfToken = 4096, kFewest = 256, kMost = 512;
+  static const long tokens = std::clamp(sysconf(_SC_LEVEL2_CACHE_SIZE) / kBytesOfToken, kFewest, kMost);
+  return (int)tokens;
+}
+
 constexpr int kFewestChunkTokens = 32;
+
+// Up to so many tokens a team of all threads computes a batch as one chunk: each then reads its share of the weights, where
+// chunks of their own would have every thread read all of them.
+constexpr int kMostTeamTokens = 64;
 
 // Cuts a batch into chunks of whole sequences, so that no thread ever waits for another inside one. Every thread gets as
 // many chunks, and each ends with the sequence that reaches its share of the tokens, so that all threads end together.
 std::vector<Chunk> cut(const TokenBatch& batch, int threads) {
-  const int64_t tokens = batch.tokens(), round = (int64_t)threads * kMostChunkTokens;
+  const int64_t tokens = batch.tokens(), round = (int64_t)threads * most_chunk_tokens();
   const int64_t most = (tokens + round - 1) / round * threads;
   const int64_t count = std::max<int64_t>(1, std::min<int64_t>(most, tokens / kFewestChunkTokens));
   std::vector<Chunk> chunks;
@@ -47,11 +59,28 @@ Model::Model(const Network& network, const Tensors& tensors, const Kernels& kern
 
 void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   check(batch);
-  const std::vector<Chunk> chunks = cut(batch, pool_.threads());
+  const int threads = pool_.threads();
+  if (threads > 1 && batch.sequences > 0 && (batch.sequences == 1 || batch.tokens() <= kMostTeamTokens)) {
+    pool_.run_team([&](const Member& member, Workspace& shared, Workspace& own) {
+      compute(batch, {0, batch.sequences}, member, shared, own, rows, output);
+    });
+    return;
+  }
+  const std::vector<Chunk> chunks = cut(batch, threads);
   pool_.run((int)chunks.size(), [&](int number, Workspace& workspace) {
-    const FloatMode mode;
-    Pass(network_, weights_, kernels_, batch, chunks[number], workspace).run(rows, output);
+    compute(batch, chunks[number], {}, workspace, workspace, rows, output);
   });
+}
+
+void Model::compute(const TokenBatch& batch, const Chunk& chunk, const Member& member, Workspace& shared, Workspace& own,
+                    Rows rows, const Output& output) const {
+  const FloatMode mode;
+  const KernelsInUse use(kernels_);
+  Pass pass(network_, weights_, kernels_, batch, chunk, member);
+  if (member.number == 0) pass.reserve_shared(shared);
+  pass.reserve_own(own);
+  member.wait();
+  pass.run(shared, own, rows, output);
 }
 
 void Model::check(const TokenBatch& batch) const {

@@ -22,6 +22,11 @@ struct TokenBatch {
   int length(int sequence) const { return starts[sequence + 1] - starts[sequence]; }
 };
 
+// Sequences [begin, end) of a batch, which are taken through all layers together.
+struct Chunk {
+  int begin, end;
+};
+
 enum class Rows { all, first, mean };
 
 struct Output {
@@ -42,6 +47,8 @@ class Model {
   void check(const TokenBatch&) const;
 
  private:
+  void compute(const TokenBatch&, const Chunk&, const Member&, Workspace& shared, Workspace& own, Rows, const Output&) const;
+
   const Network network_;
   const Kernels& kernels_;
   Pool pool_;

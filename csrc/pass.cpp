@@ -11,33 +11,62 @@ void copy_rows(const float* from, int stride, int rows, int columns, float* to) 
     std::memcpy(to + (ptrdiff_t)row * columns, from + (ptrdiff_t)row * stride, columns * sizeof(float));
 }
 
+size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 }  // namespace
 
 // A group more than a row needs makes the stride of most networks an odd number of cache lines, which spreads rows over the
 // cache's sets.
 Pass::Pass(const Network& network, const Weights& weights, const Kernels& kernels, const TokenBatch& batch, Chunk chunk,
-           Workspace& workspace)
+           const Member& member)
     : network_(network),
       weights_(weights),
       kernels_(kernels),
       batch_(batch),
       chunk_(chunk),
+      member_(member),
       first_(batch.starts[chunk.begin]),
       tokens_(batch.starts[chunk.end] - first_),
+      rows_(member.share(tokens_)),
       stride_(whole_groups(network.hidden) + kGroup),
-      workspace_(workspace) {
-  const int head_size = network.stored_head_size();
-  int longest = 0;
-  for (int i = chunk.begin; i < chunk.end; i++) longest = std::max(longest, batch.length(i));
-  workspace.hidden.reserve(sizeof(float) * tokens_ * stride_);
-  workspace.operand.reserve(kernels.operand_bytes(tokens_, std::max(network.hidden, network.heads * head_size)));
-  workspace.heads.reserve(kernels.heads_bytes(tokens_, network.heads, head_size));
-  workspace.scratch.reserve(sizeof(float) * kernels.attention_scratch(longest, head_size));
-  hidden_ = workspace.hidden.floats();
-  x_ = workspace.operand.data();
+      context_(network.heads * weights.head_size) {}
+
+// A thread alone takes the feed-forward part block by block, so that `inner` stays in its cache. A team keeps all blocks,
+// as it would have to wait after each. The sums are the same.
+int Pass::blocks_at_once() const { return member_.size == 1 ? 1 : (int)weights_.layers[0].feed_forward.size(); }
+
+size_t Pass::block_bytes() const {
+  const int columns = weights_.layers[0].feed_forward[0].inner.columns;
+  return in_lines(std::max(kernels_.operand_bytes(tokens_, columns), floats_bytes(tokens_, columns)));
 }
 
-void Pass::run(Rows rows, const Output& output) const {
+void Pass::reserve_shared(Workspace& shared) const {
+  shared.hidden.reserve(sizeof(float) * whole_row_groups(tokens_) * stride_);
+  shared.operand.reserve(kernels_.operand_bytes(tokens_, std::max(network_.hidden, context_)));
+  if (network_.layers == 0) return;
+  shared.heads.reserve(kernels_.heads_bytes(tokens_, network_.heads, weights_.head_size));
+  shared.inner.reserve(block_bytes() * blocks_at_once());
+  const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
+  const size_t inner = kernels_.converts_inner ? block_bytes() * blocks_at_once() : 0;
+  shared.floats.reserve(std::max(context, inner));
+}
+
+void Pass::reserve_own(Workspace& own) const {
+  int longest = 0, deepest = std::max(network_.hidden, context_);
+  for (int i = chunk_.begin; i < chunk_.end; i++) longest = std::max(longest, batch_.length(i));
+  for (const Layer& layer : weights_.layers)
+    for (const FeedForward& block : layer.feed_forward) deepest = std::max(deepest, block.output.depth);
+  own.scratch.reserve(std::max(sizeof(float) * kernels_.attention_scratch(longest, weights_.head_size),
+                               kernels_.linear_scratch(deepest)));
+}
+
+void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
+  hidden_ = shared.hidden.floats();
+  x_ = shared.operand.data();
+  heads_ = shared.heads.data();
+  inner_ = static_cast<char*>(shared.inner.data());
+  floats_ = shared.floats.floats();
+  scratch_ = own.scratch.data();
   embed();
   norm(weights_.embeddings_norm);
   write_layer(0, output);
@@ -49,53 +78,85 @@ void Pass::run(Rows rows, const Output& output) const {
     norm(layer.output_norm);
     write_layer(number + 1, output);
   }
-  write_rows(rows, output);
+  if (member_.number == 0) write_rows(rows, output);
 }
 
-void Pass::embed() const {
+// Every row is normed by the member that embedded it, so none waits between.
+void Pass::embed() {
+  const int begin = first_ + rows_.begin;
   kernels_.embed({.word = weights_.word,
                   .position = weights_.position,
                   .token_type = weights_.token_type,
-                  .ids = batch_.ids + first_,
-                  .positions = batch_.positions + first_,
-                  .token_types = batch_.token_types + first_,
-                  .rows = tokens_,
+                  .ids = batch_.ids + begin,
+                  .positions = batch_.positions + begin,
+                  .token_types = batch_.token_types + begin,
+                  .rows = rows_.end - rows_.begin,
                   .columns = network_.hidden,
-                  .hidden = hidden_,
+                  .hidden = hidden_ + (ptrdiff_t)rows_.begin * stride_,
                   .stride = stride_});
 }
 
 // hidden += output(attention(heads(x)))
-void Pass::attend(const Layer& layer, int number, const Output& output) const {
-  void* const heads = workspace_.heads.data();  // (T, 3 * N * D)
-  linear(x_, layer.heads, Activation::none, Into::heads, heads);
+void Pass::attend(const Layer& layer, int number, const Output& output) {
+  linear(x_, layer.heads, Activation::none, Into::heads, heads_);
+  member_.wait();
+  attention(number, output);
+  member_.wait();
+  if (kernels_.converts_context) {
+    convert(floats_, context_, x_);
+    member_.wait();
+  }
+  linear(x_, layer.attention_output, Activation::none, Into::hidden, hidden_);
+  member_.wait();
+}
+
+void Pass::attention(int number, const Output& output) {
+  const Range heads = member_.share(network_.heads);
   for (int i = chunk_.begin; i < chunk_.end; i++) {
     const ptrdiff_t scores = (ptrdiff_t)network_.heads * batch_.length(i) * batch_.length(i);
-    kernels_.attention({.heads = heads,
+    kernels_.attention({.heads = heads_,
                         .rows = tokens_,
                         .begin = batch_.starts[i] - first_,
                         .end = batch_.starts[i + 1] - first_,
                         .num_heads = network_.heads,
-                        .head_size = network_.stored_head_size(),
-                        .out = x_,
-                        .scratch = workspace_.scratch.floats(),
-                        .probabilities = output.attentions.empty() ? nullptr : output.attentions[i] + number * scores});
+                        .head_size = weights_.head_size,
+                        .out = kernels_.converts_context ? floats_ : x_,
+                        .scratch = static_cast<float*>(scratch_),
+                        .probabilities = output.attentions.empty() ? nullptr : output.attentions[i] + number * scores,
+                        .first_head = heads.begin,
+                        .last_head = heads.end});
   }
-  linear(x_, layer.attention_output, Activation::none, Into::hidden, hidden_);
 }
 
-// hidden += output(activation(inner(x))), a block of inner columns at a time
-void Pass::feed_forward(const Layer& layer) const {
-  for (const FeedForward& block : layer.feed_forward) {
-    workspace_.inner.reserve(kernels_.operand_bytes(tokens_, block.inner.columns));
-    void* const inner = workspace_.inner.data();  // (T, the block's part of I)
-    linear(x_, block.inner, network_.activation, Into::operand, inner);
-    linear(inner, block.output, Activation::none, Into::hidden, hidden_);
+// hidden += output(activation(inner(x))), some blocks of inner columns at a time
+void Pass::feed_forward(const Layer& layer) {
+  const int count = (int)layer.feed_forward.size(), step = blocks_at_once();
+  const size_t bytes = block_bytes();
+  for (int begin = 0; begin < count; begin += step) {
+    const int end = std::min(begin + step, count);
+    const auto operand = [&](int block) -> void* { return inner_ + (block - begin) * bytes; };
+    const auto floats = [&](int block) { return (float*)((char*)floats_ + (block - begin) * bytes); };
+    for (int block = begin; block < end; block++) {
+      const Matrix& inner = layer.feed_forward[block].inner;
+      if (kernels_.converts_inner)
+        linear(x_, inner, network_.activation, Into::floats, floats(block));
+      else
+        linear(x_, inner, network_.activation, Into::operand, operand(block));
+    }
+    member_.wait();
+    if (kernels_.converts_inner) {
+      for (int block = begin; block < end; block++)
+        convert(floats(block), layer.feed_forward[block].inner.columns, operand(block));
+      member_.wait();
+    }
+    for (int block = begin; block < end; block++)
+      linear(operand(block), layer.feed_forward[block].output, Activation::none, Into::hidden, hidden_);
   }
+  member_.wait();
 }
 
 // x = hidden = norm(hidden)
-void Pass::norm(const NormWeights& weights) const {
+void Pass::norm(const NormWeights& weights) {
   kernels_.norm({.hidden = hidden_,
                  .stride = stride_,
                  .rows = tokens_,
@@ -103,10 +164,14 @@ void Pass::norm(const NormWeights& weights) const {
                  .weight = weights.weight.floats(),
                  .bias = weights.bias.floats(),
                  .eps = network_.eps,
-                 .operand = x_});
+                 .operand = x_,
+                 .begin = rows_.begin,
+                 .end = rows_.end});
+  member_.wait();
 }
 
-void Pass::linear(const void* x, const Matrix& matrix, Activation activation, Into into, void* out) const {
+void Pass::linear(const void* x, const Matrix& matrix, Activation activation, Into into, void* out) {
+  const Range columns = member_.share(matrix.columns, kernels_.panel);
   kernels_.linear({.x = x,
                    .weight = matrix.packed.data(),
                    .bias = matrix.bias.floats(),
@@ -116,13 +181,23 @@ void Pass::linear(const void* x, const Matrix& matrix, Activation activation, In
                    .activation = activation,
                    .into = into,
                    .out = out,
-                   .stride = stride_});
+                   .stride = stride_,
+                   .scratch = scratch_,
+                   .begin = columns.begin,
+                   .end = columns.end});
 }
 
+void Pass::convert(const float* floats, int columns, void* operand) {
+  kernels_.convert(
+      {.floats = floats, .rows = tokens_, .columns = columns, .operand = operand, .begin = rows_.begin, .end = rows_.end});
+}
+
+// Called right after norm, whose rows no member changes before it has read them.
 void Pass::write_layer(int number, const Output& output) const {
   if (!output.layers) return;
   const int size = network_.hidden;
-  copy_rows(hidden_, stride_, tokens_, size, output.layers + ((ptrdiff_t)number * batch_.tokens() + first_) * size);
+  copy_rows(hidden_ + (ptrdiff_t)rows_.begin * stride_, stride_, rows_.end - rows_.begin, size,
+            output.layers + ((ptrdiff_t)number * batch_.tokens() + first_ + rows_.begin) * size);
 }
 
 void Pass::write_rows(Rows rows, const Output& output) const {

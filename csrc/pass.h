@@ -1,45 +1,58 @@
-// The forward pass of a few whole sequences on one thread: the layer loop.
+// The forward pass of a few whole sequences: the layer loop.
 #pragma once
 
 #include "kernels.h"
 #include "model.h"
+#include "team.h"
 #include "weights.h"
 #include "workspace.h"
 
 namespace bothways {
 
-// Sequences [begin, end) of a batch, which one thread takes through all layers.
-struct Chunk {
-  int begin, end;
-};
-
-// T stands for the chunk's tokens, H hidden, N heads, D stored head size, I inner.
+// One thread's part of the pass; alone, it is the whole. T stands for the chunk's tokens, H hidden, N heads, D stored head
+// size, I inner.
 class Pass {
  public:
-  Pass(const Network&, const Weights&, const Kernels&, const TokenBatch&, Chunk, Workspace&);
+  Pass(const Network&, const Weights&, const Kernels&, const TokenBatch&, Chunk, const Member& = {});
 
-  // Computes the chunk and writes its part of the output.
-  void run(Rows, const Output&) const;
+  // Makes room: in `shared` for what the members compute together, in `own` for what each needs for itself.
+  void reserve_shared(Workspace& shared) const;
+  void reserve_own(Workspace& own) const;
+
+  // Computes the chunk and writes its part of the output. Every member has to run it.
+  void run(Workspace& shared, Workspace& own, Rows, const Output&);
 
  private:
-  void embed() const;
-  void attend(const Layer&, int number, const Output&) const;
-  void feed_forward(const Layer&) const;
-  void norm(const NormWeights&) const;
-  void linear(const void* x, const Matrix&, Activation, Into, void* out) const;
+  void embed();
+  void attend(const Layer&, int number, const Output&);
+  void attention(int number, const Output&);
+  void feed_forward(const Layer&);
+  void norm(const NormWeights&);
+  void linear(const void* x, const Matrix&, Activation, Into, void* out);
+  void convert(const float* floats, int columns, void* operand);
   void write_layer(int number, const Output&) const;
   void write_rows(Rows, const Output&) const;
+
+  size_t block_bytes() const;
+  int blocks_at_once() const;
 
   const Network& network_;
   const Weights& weights_;
   const Kernels& kernels_;
   const TokenBatch& batch_;
   const Chunk chunk_;
+  const Member member_;
   const int first_, tokens_;  // the chunk's first token in the batch, and T
+  const Range rows_;          // this member's of the T rows
   const int stride_;
-  Workspace& workspace_;
-  float* hidden_;  // (T, stride)
-  void* x_;        // operand: (T, H) before a product, (T, N * D) behind attention
+  const int context_;  // N * D
+
+  float* hidden_ = nullptr;  // (T, stride)
+  void* x_ = nullptr;        // operand: (T, H) before a product, (T, N * D) behind attention
+  void* heads_ = nullptr;    // (T, 3 * N * D)
+  char* inner_ = nullptr;    // operands (T, a block's columns)
+  float* floats_ = nullptr;  // what is still to be converted: (T, N * D) or blocks of (T, a block's columns)
+  void* scratch_ = nullptr;
 };
 
 }  // namespace bothways

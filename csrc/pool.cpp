@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -17,23 +18,79 @@
 namespace bothways {
 namespace {
 
+using Part = std::function<void(int, Workspace&)>;
+using TeamPart = std::function<void(const Member&, Workspace&, Workspace&)>;
+
+// How often a thread without work looks for some before it sleeps: some tens of microseconds, less than waking costs.
+constexpr int kIdleSpins = 1000;
+
+// The first exception of several threads.
+class Failure {
+ public:
+  void keep(std::exception_ptr failure) {
+    const std::lock_guard lock(mutex_);
+    if (!first_) first_ = failure;
+  }
+  void rethrow() {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_;
+};
+
+// Parts that any number of threads may take one by one.
 struct Job {
   const int parts;
-  const std::function<void(int, Workspace&)>& part;
+  const Part& part;
   std::atomic<int> next{0};
-  int helpers = 0;  // guarded by the state's mutex, as is failure
-  std::exception_ptr failure{};
+  int helpers = 0;  // guarded by the state's mutex
+  Failure failure{};
 
   bool has_more() const { return next.load(std::memory_order_relaxed) < parts; }
 
-  std::exception_ptr work(Workspace& workspace) {
+  void work(Workspace& workspace) {
     try {
       for (int number; (number = next.fetch_add(1)) < parts;) part(number, workspace);
     } catch (...) {
       next = parts;
-      return std::current_exception();
+      failure.keep(std::current_exception());
     }
-    return nullptr;
+  }
+};
+
+// One part that a fixed number of threads work on together. Every seat is kept for a thread that has nothing else to do.
+struct TeamJob {
+  const TeamPart& part;
+  const std::vector<Workspace*> workspaces;  // one for each member
+  Barrier barrier;
+  std::atomic<int> done{0};
+  int seats_taken = 1;  // guarded by the state's mutex; the caller has the first
+  Failure failure{};
+
+  TeamJob(const TeamPart& part, std::vector<Workspace*> workspaces)
+      : part(part), workspaces(std::move(workspaces)), barrier(size()) {}
+
+  int size() const { return (int)workspaces.size(); }
+
+  void work(int seat) {
+    try {
+      part({seat, size(), &barrier}, *workspaces[0], *workspaces[seat]);
+    } catch (...) {
+      failure.keep(std::current_exception());
+      barrier.fail();
+    }
+  }
+
+  // The last a member does; the job may be gone afterwards.
+  void leave() {
+    done++;
+    done.notify_all();
+  }
+
+  void wait_for_all() {
+    spin_then_sleep(done, kIdleSpins, [&] { return done.load() == size(); });
   }
 };
 
@@ -73,7 +130,7 @@ struct Pool::State {
     std::unique_lock lock(mutex);
     if (job.parts > 1) {
       jobs.push_back(&job);
-      changed.notify_all();
+      announce();
     }
     changed.wait(lock, [&] { return !free.empty(); });
     work(job, lock);
@@ -81,21 +138,77 @@ struct Pool::State {
     changed.wait(lock, [&] { return job.helpers == 0; });
   }
 
+  void run(const TeamPart& part, std::optional<TeamJob>& team) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !free.empty(); });
+    const int size = 1 + std::min(idle, (int)free.size() - 1);
+    team.emplace(part, std::vector<Workspace*>(free.end() - size, free.end()));
+    free.resize(free.size() - size);
+    if (size > 1) {
+      idle -= size - 1;
+      teams.push_back(&*team);
+      announce();
+    }
+    lock.unlock();
+    team->work(0);
+    team->leave();
+    team->wait_for_all();
+    lock.lock();
+    free.insert(free.end(), team->workspaces.begin(), team->workspaces.end());
+    changed.notify_all();
+  }
+
   void help() {
     std::unique_lock lock(mutex);
+    idle++;
     for (;;) {
-      auto open = jobs.end();
-      changed.wait(lock, [&] {
-        open = std::find_if(jobs.begin(), jobs.end(), [](Job* job) { return job->has_more(); });
-        return closing || (open != jobs.end() && !free.empty());
-      });
+      Job* job = nullptr;  // found once: its parts run out without the lock
+      const auto has_work = [&] {
+        job = free.empty() ? nullptr : open_job();
+        return closing || !teams.empty() || job;
+      };
+      if (!has_work()) {
+        const int seen = announced.load();
+        lock.unlock();
+        for (int i = 0; i < kIdleSpins && announced.load(std::memory_order_relaxed) == seen; i++) pause();
+        lock.lock();
+      }
+      changed.wait(lock, has_work);
       if (closing) return;
-      Job& job = **open;
-      job.helpers++;
-      work(job, lock);
-      job.helpers--;
+      if (!teams.empty()) {
+        sit_down(lock);
+        continue;
+      }
+      idle--;
+      job->helpers++;
+      work(*job, lock);
+      job->helpers--;
+      idle++;
       changed.notify_all();
     }
+  }
+
+  Job* open_job() {
+    const auto open = std::find_if(jobs.begin(), jobs.end(), [](Job* job) { return job->has_more(); });
+    return open == jobs.end() ? nullptr : *open;
+  }
+
+  // Tells idle helpers, spinning or asleep, of work.
+  void announce() {
+    announced++;
+    changed.notify_all();
+  }
+
+  // Takes the next seat of the oldest team, which was counted as no longer idle when the team was formed.
+  void sit_down(std::unique_lock<std::mutex>& lock) {
+    TeamJob& team = *teams.front();
+    const int seat = team.seats_taken++;
+    if (team.seats_taken == team.size()) teams.pop_front();
+    lock.unlock();
+    team.work(seat);
+    lock.lock();
+    idle++;
+    team.leave();
   }
 
   // Holds a workspace while it works on the job, without the lock.
@@ -103,10 +216,9 @@ struct Pool::State {
     Workspace* const workspace = free.back();
     free.pop_back();
     lock.unlock();
-    std::exception_ptr failure = job.work(*workspace);
+    job.work(*workspace);
     lock.lock();
     free.push_back(workspace);
-    if (failure && !job.failure) job.failure = failure;
     changed.notify_all();
   }
 
@@ -115,7 +227,10 @@ struct Pool::State {
   std::condition_variable changed;
   std::vector<Workspace> workspaces;  // one for each thread that may work
   std::vector<Workspace*> free;
-  std::deque<Job*> jobs;  // those that helpers may join, oldest first
+  std::deque<Job*> jobs;       // those that helpers may join, oldest first
+  std::deque<TeamJob*> teams;  // those with seats left, oldest first
+  int idle = 0;                // helpers that neither work nor have a seat kept for them
+  std::atomic<int> announced{0};
   std::vector<std::thread> helpers;
   bool closing = false;
 };
@@ -138,11 +253,17 @@ Pool::State& Pool::state() {
   return *current;
 }
 
-void Pool::run(int parts, const std::function<void(int, Workspace&)>& part) {
+void Pool::run(int parts, const Part& part) {
   if (parts <= 0) return;
   Job job{parts, part};
   state().run(job);
-  if (job.failure) std::rethrow_exception(job.failure);
+  job.failure.rethrow();
+}
+
+void Pool::run_team(const TeamPart& part) {
+  std::optional<TeamJob> team;
+  state().run(part, team);
+  team->failure.rethrow();
 }
 
 }  // namespace bothways

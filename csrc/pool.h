@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 
+#include "team.h"
 #include "workspace.h"
 
 namespace bothways {
@@ -23,6 +24,11 @@ class Pool {
   // same workspace at once; what is in it is left over from earlier parts. The first exception thrown by a part is
   // thrown again here, after the others have ended.
   void run(int parts, const std::function<void(int number, Workspace&)>& part);
+
+  // Calls part(member, first, own) once in each thread of a team, as large as there are threads without work at this
+  // moment: with the first member's workspace, which all share, and its own. Returns when all are done. If one throws,
+  // the others throw where they wait for it, and the first exception is thrown again here.
+  void run_team(const std::function<void(const Member&, Workspace& first, Workspace& own)>& part);
 
  private:
   struct State;

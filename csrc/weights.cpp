@@ -11,96 +11,148 @@ namespace {
 
 constexpr int kInnerBlock = 512;
 
-// Reads a network's tensors as float32 and packs them.
+int rounded(int count, int step) { return (count + step - 1) / step * step; }
+
+Matrix make_matrix(int columns, int depth, const Kernels& kernels) {
+  return {columns, depth, Buffer::uncleared(kernels.weight_bytes(columns, depth)), Buffer()};
+}
+
+// Writes one column of a weight: its `depth` numbers, which are zero before.
+using Fetch = std::function<void(int column, float* out)>;
+
+// Plans a network's matrices first, then packs all their panels side by side.
 class Packer {
  public:
   Packer(const Network& network, const Tensors& tensors, const Kernels& kernels)
-      : network_(network), tensors_(tensors), kernels_(kernels) {}
+      : network_(network), tensors_(tensors), kernels_(kernels), head_size_(rounded(network.head_size(), kernels.head_group)) {}
+
+  int head_size() const { return head_size_; }
 
   NormWeights norm(const std::string& name) const {
-    return {columns(name + ".weight", network_.hidden), columns(name + ".bias", network_.hidden)};
+    return {vector(name + ".weight", network_.hidden), vector(name + ".bias", network_.hidden)};
   }
 
-  Layer layer(int number) const {
+  void plan(Layer& layer, int number) {
     const std::string prefix = "layers." + std::to_string(number) + ".";
-    return {heads(prefix), attention_output(prefix + "attention_output"), norm(prefix + "attention_norm"),
-            feed_forward(prefix), norm(prefix + "output_norm")};
+    plan_heads(layer.heads, prefix);
+    plan_attention_output(layer.attention_output, prefix + "attention_output");
+    layer.attention_norm = norm(prefix + "attention_norm");
+    plan_feed_forward(layer.feed_forward, prefix);
+    layer.output_norm = norm(prefix + "output_norm");
+  }
+
+  void pack(Pool& pool) const {
+    pool.run((int)panels_.size(), [&](int number, Workspace& workspace) {
+      const FloatMode mode;
+      pack_panel(panels_[number], workspace);
+    });
   }
 
  private:
-  Buffer floats(const std::string& name, size_t count) const {
-    const Table table = tensors_(name, count);
-    Buffer result(count * sizeof(float));
-    kernels_.to_float(table.data, table.dtype, count, result.floats());
-    return result;
+  struct Plan {
+    Matrix* matrix;
+    Fetch fetch;
+  };
+  struct Panel {
+    int plan, column;
+  };
+
+  void copy(const Table& from, size_t begin, int count, float* out) const {
+    const size_t size = from.dtype == Dtype::f32 ? sizeof(float) : sizeof(uint16_t);
+    kernels_.to_float((const char*)from.data + begin * size, from.dtype, count, out);
   }
 
   // A vector filled up with zeros to whole groups.
-  Buffer columns(const std::string& name, int count) const {
-    const Buffer values = floats(name, count);
+  Buffer vector(const std::string& name, int count) const {
     Buffer result(whole_groups(count) * sizeof(float));
-    std::memcpy(result.data(), values.data(), count * sizeof(float));
+    copy(tensors_(name, count), 0, count, result.floats());
     return result;
   }
 
-  Matrix heads(const std::string& prefix) const {
-    const int hidden = network_.hidden, size = network_.head_size(), stored = network_.stored_head_size();
-    const int part_columns = network_.heads * stored;
-    Buffer weight(sizeof(float) * 3 * part_columns * hidden), bias(sizeof(float) * 3 * part_columns);
-    const char* const parts[] = {"query", "key", "value"};
+  void add(Matrix& matrix, int columns, int depth, Fetch fetch) {
+    matrix = make_matrix(columns, depth, kernels_);
+    for (int column = 0; column < columns; column += kernels_.panel) panels_.push_back({(int)plans_.size(), column});
+    plans_.push_back({&matrix, std::move(fetch)});
+  }
+
+  void plan_heads(Matrix& matrix, const std::string& prefix) {
+    const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_, part_columns = network_.heads * stored;
+    const char* const names[] = {"query", "key", "value"};
+    std::vector<Table> parts;
+    Buffer bias(sizeof(float) * 3 * part_columns);
     for (int part = 0; part < 3; part++) {
-      const Buffer from = floats(prefix + parts[part] + ".weight", (size_t)hidden * hidden);
-      const Buffer from_bias = floats(prefix + parts[part] + ".bias", hidden);
-      const float scale = part == 0 ? 1 / std::sqrt((float)size) : 1;
-      for (int row = 0; row < hidden; row++) {
-        const int to = part * part_columns + row / size * stored + row % size;
-        for (int k = 0; k < hidden; k++)
-          weight.floats()[(size_t)to * hidden + k] = from.floats()[(size_t)row * hidden + k] * scale;
-        bias.floats()[to] = from_bias.floats()[row] * scale;
-      }
+      const std::string name = prefix + names[part];
+      parts.push_back(tensors_(name + ".weight", (size_t)hidden * hidden));
+      const Buffer given = vector(name + ".bias", hidden);
+      for (int i = 0; i < hidden; i++)
+        bias.floats()[part * part_columns + i / size * stored + i % size] = given.floats()[i] * scale(part);
     }
-    return pack_matrix(weight.floats(), bias.floats(), 3 * part_columns, hidden, kernels_);
+    add(matrix, 3 * part_columns, hidden, [=, this](int column, float* out) {
+      const int part = column / part_columns, head = column % part_columns / stored, within = column % stored;
+      if (within >= size) return;
+      copy(parts[part], (size_t)(head * size + within) * hidden, hidden, out);
+      if (part == 0)
+        for (int k = 0; k < hidden; k++) out[k] *= scale(part);
+    });
+    matrix.bias = std::move(bias);
   }
 
-  Matrix attention_output(const std::string& name) const {
-    const int hidden = network_.hidden, size = network_.head_size(), stored = network_.stored_head_size();
-    const int depth = network_.heads * stored;
-    const Buffer from = floats(name + ".weight", (size_t)hidden * hidden), bias = floats(name + ".bias", hidden);
-    Buffer weight(sizeof(float) * hidden * depth);
-    for (int row = 0; row < hidden; row++)
-      for (int k = 0; k < hidden; k++)
-        weight.floats()[(size_t)row * depth + k / size * stored + k % size] = from.floats()[(size_t)row * hidden + k];
-    return pack_matrix(weight.floats(), bias.floats(), hidden, depth, kernels_);
+  // What queries are multiplied by, so that scores need not be.
+  float scale(int part) const { return part == 0 ? 1 / std::sqrt((float)network_.head_size()) : 1; }
+
+  void plan_attention_output(Matrix& matrix, const std::string& name) {
+    const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
+    const Table from = tensors_(name + ".weight", (size_t)hidden * hidden);
+    add(matrix, hidden, network_.heads * stored, [=, this](int column, float* out) {
+      for (int head = 0; head < network_.heads; head++)
+        copy(from, (size_t)column * hidden + head * size, size, out + (ptrdiff_t)head * stored);
+    });
+    matrix.bias = vector(name + ".bias", hidden);
   }
 
-  std::vector<FeedForward> feed_forward(const std::string& prefix) const {
+  void plan_feed_forward(std::vector<FeedForward>& blocks, const std::string& prefix) {
     const int hidden = network_.hidden, inner = network_.inner;
-    const Buffer up = floats(prefix + "inner.weight", (size_t)inner * hidden);
-    const Buffer up_bias = floats(prefix + "inner.bias", inner);
-    const Buffer down = floats(prefix + "output.weight", (size_t)hidden * inner);
-    const Buffer down_bias = floats(prefix + "output.bias", hidden);
-    std::vector<FeedForward> blocks;
-    for (int begin = 0; begin < inner; begin += kInnerBlock) {
-      const int size = std::min(kInnerBlock, inner - begin);
-      Buffer part(sizeof(float) * hidden * size);
-      for (int row = 0; row < hidden; row++)
-        std::memcpy(part.floats() + (size_t)row * size, down.floats() + (size_t)row * inner + begin, size * sizeof(float));
-      const float* bias = begin == 0 ? down_bias.floats() : nullptr;
-      blocks.push_back({pack_matrix(up.floats() + (size_t)begin * hidden, up_bias.floats() + begin, size, hidden, kernels_),
-                        pack_matrix(part.floats(), bias, hidden, size, kernels_)});
+    const Table up = tensors_(prefix + "inner.weight", (size_t)inner * hidden);
+    const Table down = tensors_(prefix + "output.weight", (size_t)hidden * inner);
+    const Buffer up_bias = vector(prefix + "inner.bias", inner);
+    blocks.resize((inner + kInnerBlock - 1) / kInnerBlock);
+    for (size_t i = 0; i < blocks.size(); i++) {
+      const int begin = (int)i * kInnerBlock, size = std::min(kInnerBlock, inner - begin);
+      add(blocks[i].inner, size, hidden,
+          [=, this](int column, float* out) { copy(up, (size_t)(begin + column) * hidden, hidden, out); });
+      add(blocks[i].output, hidden, size,
+          [=, this](int column, float* out) { copy(down, (size_t)column * inner + begin, size, out); });
+      blocks[i].inner.bias = Buffer(whole_groups(size) * sizeof(float));
+      std::memcpy(blocks[i].inner.bias.data(), up_bias.floats() + begin, size * sizeof(float));
     }
-    return blocks;
+    blocks[0].output.bias = vector(prefix + "output.bias", hidden);
+  }
+
+  void pack_panel(const Panel& panel, Workspace& workspace) const {
+    const Plan& plan = plans_[panel.plan];
+    const Matrix& matrix = *plan.matrix;
+    const int columns = std::min(kernels_.panel, matrix.columns - panel.column);
+    const size_t count = (size_t)columns * matrix.depth;
+    workspace.floats.reserve(count * sizeof(float));
+    float* const rows = workspace.floats.floats();
+    std::fill_n(rows, count, 0.0f);
+    for (int i = 0; i < columns; i++) plan.fetch(panel.column + i, rows + (size_t)i * matrix.depth);
+    kernels_.pack_weight(rows, columns, matrix.depth,
+                         (char*)matrix.packed.data() + kernels_.weight_bytes(panel.column, matrix.depth));
   }
 
   const Network& network_;
   const Tensors& tensors_;
   const Kernels& kernels_;
+  const int head_size_;
+  std::vector<Plan> plans_;
+  std::vector<Panel> panels_;
 };
 
 }  // namespace
 
 Matrix pack_matrix(const float* weight, const float* bias, int columns, int depth, const Kernels& kernels) {
-  Matrix matrix{columns, depth, Buffer(kernels.weight_bytes(columns, depth)), Buffer()};
+  Matrix matrix = make_matrix(columns, depth, kernels);
   kernels.pack_weight(weight, columns, depth, matrix.packed.data());
   if (bias) {
     matrix.bias = Buffer(whole_groups(columns) * sizeof(float));
@@ -110,19 +162,18 @@ Matrix pack_matrix(const float* weight, const float* bias, int columns, int dept
 }
 
 Weights pack_weights(const Network& network, const Tensors& tensors, const Kernels& kernels, Pool& pool) {
-  const Packer packer(network, tensors, kernels);
   const auto table = [&](const char* name, int rows) { return tensors(name, (size_t)rows * network.hidden); };
+  Packer packer(network, tensors, kernels);
   Weights weights;
   weights.word = table("embeddings.word", network.vocabulary);
   weights.position = table("embeddings.position", network.positions);
   weights.token_type = {nullptr, Dtype::f32};
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
   weights.embeddings_norm = packer.norm("embeddings.norm");
+  weights.head_size = packer.head_size();
   weights.layers.resize(network.layers);
-  pool.run(network.layers, [&](int number, Workspace&) {
-    const FloatMode mode;
-    weights.layers[number] = packer.layer(number);
-  });
+  for (int number = 0; number < network.layers; number++) packer.plan(weights.layers[number], number);
+  packer.pack(pool);
   return weights;
 }
 

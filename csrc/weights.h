@@ -18,8 +18,6 @@ struct Network {
   float eps;
 
   int head_size() const { return hidden / heads; }
-  // Every head is stored in whole groups of columns; the ones past head_size() are zero.
-  int stored_head_size() const { return whole_groups(head_size()); }
 };
 
 // Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; throws if there
@@ -52,10 +50,11 @@ struct Layer {
 struct Weights {
   Table word, position, token_type;  // where the checkpoint has them
   NormWeights embeddings_norm;
+  int head_size;  // as heads are stored: in whole groups of columns, the ones past the network's own are zero
   std::vector<Layer> layers;
 };
 
-// Packs the layers side by side on the pool's threads.
+// Packs panel by panel on the pool's threads, straight from the checkpoint: no tensor is ever copied as a whole.
 Weights pack_weights(const Network&, const Tensors&, const Kernels&, Pool&);
 
 // Packs float32 (columns, depth) and bias (columns), which may be null.

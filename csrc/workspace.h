@@ -6,7 +6,7 @@
 namespace bothways {
 
 struct Workspace {
-  Buffer hidden, operand, heads, inner, scratch;
+  Buffer hidden, operand, heads, inner, floats, scratch;
 };
 
 }  // namespace bothways

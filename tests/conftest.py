@@ -34,6 +34,25 @@ def minilm() -> Path:
     return Path(str(importlib.resources.files(package))) / "model"
 
 
+def levels() -> dict[str, str]:
+    """Every level of the native engine, and why it can't run here, if so."""
+    try:
+        from bothways import _native
+    except ModuleNotFoundError as error:
+        return {"any": f"the native engine is not built: {error}"}
+    return dict(_native.levels())
+
+
+@pytest.fixture(params=levels())
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every level in turn, forced on the engines made while it holds."""
+    reason = levels()[request.param]
+    if reason:
+        pytest.skip(f"level {request.param} is not covered on this machine: {reason}")
+    monkeypatch.setenv("BOTHWAYS_LEVEL", request.param)
+    return str(request.param)
+
+
 @pytest.fixture(scope="session", params=["reference", "native"])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """Loads a checkpoint into an engine; a test that uses it runs once per engine."""

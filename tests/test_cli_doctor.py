@@ -21,7 +21,7 @@ def native(**changes: object) -> SimpleNamespace:
         "cpu_features": lambda: ["avx2", "fma"],
         "levels": lambda: [("avx512", "the CPU has no avx512f"), ("avx2", ""), ("generic", "")],
         "level": lambda wanted: wanted or "avx2",
-        "self_test": lambda level: {"avx2": 3e-7, "generic": 2e-7}[level],
+        "self_test": lambda level, dtype: {"float32": 2e-7, "bfloat16": 0.03, "int8": 0.1}[dtype],
     }
     return SimpleNamespace(**{**parts, **changes})
 
@@ -49,7 +49,7 @@ def test_report_names_every_level_and_why_not(monkeypatch):
     assert any(line.split()[:2] == ["cpu", "features"] and line.endswith("avx2 fma") for line in lines)
     assert any(line.split() == ["level", "avx2", "(the", "best", "that", "is", "usable", "here)"] for line in lines)
     assert any("avx512" in line and "not usable: the CPU has no avx512f" in line for line in lines)
-    assert any("generic" in line and "self-test passed (largest relative error 2.0e-07)" in line for line in lines)
+    assert any("generic" in line and "self-test passed (largest errors: float32 2.0e-07, " in line for line in lines)
     assert any(line.split() == ["threads", "2", "(physical", "cores)"] for line in lines)
     assert any(line.startswith("numpy") for line in lines)
 
@@ -59,7 +59,8 @@ def test_json_has_the_same_facts(monkeypatch):
     assert report["level"]["name"] == "avx2"
     assert report["threads"] == {"number": 2, "from": "physical cores"}
     assert [level["name"] for level in report["levels"]] == ["avx512", "avx2", "generic"]
-    assert report["levels"][0]["error"] is None
+    assert report["levels"][0]["errors"] is None
+    assert report["levels"][1]["errors"] == {"float32": 2e-7, "bfloat16": 0.03, "int8": 0.1}
     assert report["versions"]["numpy"] and "pyarrow" in report["versions"]
     assert "torch" not in report["versions"]
     assert report["problems"] == []
@@ -81,11 +82,14 @@ def test_level_that_can_not_be_forced_is_a_problem(monkeypatch):
     assert result.stderr.startswith("error: BOTHWAYS_LEVEL=sse9: level 'sse9' is unknown; use generic, avx2 or avx512")
 
 
-@pytest.mark.parametrize("error", [2e-4, math.nan, math.inf])
-def test_failed_self_test_exits_with_1(monkeypatch, error):
-    result = doctor(monkeypatch, native(self_test=lambda level: error if level == "avx2" else 0.0))
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("float32", 2e-4), ("float32", math.nan), ("bfloat16", math.inf), ("int8", 0.5)]
+)
+def test_failed_self_test_exits_with_1(monkeypatch, dtype, error):
+    wrong = native(self_test=lambda *which: error if which == ("avx2", dtype) else 0.0)
+    result = doctor(monkeypatch, wrong)
     assert result.exit_code == 1
-    assert "level avx2 computes wrongly" in result.stderr
+    assert f"level avx2 computes wrongly in {dtype}" in result.stderr
     assert "generic" not in result.stderr
     assert "self-test FAILED" in result.stdout
 

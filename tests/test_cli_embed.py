@@ -189,7 +189,7 @@ def test_terminal_gets_a_table(monkeypatch):
         (["--input", "none.txt", "text"], "not both"),
         ([], "no texts given"),
         (["text", "--threads", "0"], "--threads"),
-        (["text", "--dtype", "float8"], "'float8' is not 'float32'"),
+        (["text", "--dtype", "float8"], "'float8' is not one of 'float32', 'bfloat16', 'int8'"),
         (["text", "--precision", "int4"], "'int4' is not one of 'float32', 'int8'"),
         (["text", "--prompt", "", "--prompt-name", "query"], "--prompt or --prompt-name, not both"),
         (["text", "--window", "--no-truncation"], "--window or --no-truncation, not both"),

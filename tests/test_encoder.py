@@ -227,8 +227,8 @@ def test_from_pretrained_loads_by_every_local_name(minilm: Path) -> None:
     [
         ({"engine": "torch"}, "engine 'torch' is not available in this version; use auto or native"),
         ({"device": "cuda"}, "device 'cuda' is not available in this version; use auto or cpu"),
-        ({"dtype": "bfloat16"}, "dtype 'bfloat16' is not available in this version; use float32"),
-        ({"dtype": "int8"}, "dtype 'int8' is not available"),
+        ({"dtype": "float16"}, "dtype 'float16' is not available in this version; use float32 or bfloat16 or int8"),
+        ({"dtype": "INT8"}, "dtype 'INT8' is not available"),
         ({"threads": 0}, "threads is 0; it must be a whole number above zero"),
         ({"threads": 1.5}, "threads is 1.5"),
         ({"device": None}, "device None is not available"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from batches import make_batch, rows_of, select
 from tiny_checkpoints import save_model
 
 from bothways import _native
@@ -20,44 +21,9 @@ from bothways.checkpoint import open_checkpoint
 from bothways.engines.base import Rows
 from bothways.engines.native import NativeEngine, level_in_force
 from bothways.errors import DeviceError
-from bothways.spec import Spec
-from bothways.tokens import Sequence
+from bothways.spec import DTYPES
 
-LENGTHS = (1, 2, 3, 7, 8, 12, 13, 15, 16)
 MakeNative = Callable[..., NativeEngine]
-
-
-@pytest.fixture(params=[name for name, _ in _native.levels()])
-def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every level in turn, forced on the engines made while it holds."""
-    reason = dict(_native.levels())[request.param]
-    if reason:
-        pytest.skip(f"level {request.param} is not covered on this machine: {reason}")
-    monkeypatch.setenv("BOTHWAYS_LEVEL", request.param)
-    return str(request.param)
-
-
-def make_batch(spec: Spec, lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> TokenBatch:
-    """Random ids of the given lengths; the padding id never occurs, as in real texts."""
-    random = np.random.default_rng(seed)
-    sequences = []
-    for length in lengths:
-        ids = random.integers(2, spec.vocab_size, length).astype(np.int32)
-        types = random.integers(0, max(spec.num_token_types, 1), length).astype(np.int32)
-        sequences.append(Sequence(ids, types))
-    return pack(sequences, spec)
-
-
-def rows_of(batch: TokenBatch, rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    return [rows[begin:end] for begin, end in zip(batch.starts, batch.starts[1:], strict=False)]
-
-
-def select(batch: TokenBatch, numbers: list[int]) -> TokenBatch:
-    """The batch of some of a batch's sequences, in the given order."""
-    parts = [slice(batch.starts[n], batch.starts[n + 1]) for n in numbers]
-    starts = np.concatenate([[0], np.cumsum([part.stop - part.start for part in parts])]).astype(np.int32)
-    columns = (batch.ids, batch.positions, batch.token_types)
-    return TokenBatch(*(np.concatenate([column[part] for part in parts]) for column in columns), starts)
 
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -138,10 +104,10 @@ def test_the_real_model_equals_transformers(minilm: Path, level: str, lengths: t
         np.testing.assert_allclose(ours[part], expected[0].numpy(), rtol=0, atol=1e-4)
 
 
-@pytest.fixture
-def engine(minilm: Path, level: str) -> NativeEngine:
-    """The real model at the level under test, on two threads."""
-    return NativeEngine(open_checkpoint(minilm), threads=2)
+@pytest.fixture(params=DTYPES)
+def engine(minilm: Path, level: str, request: pytest.FixtureRequest) -> NativeEngine:
+    """The real model at the level under test, in every dtype, on two threads."""
+    return NativeEngine(open_checkpoint(minilm), dtype=request.param, threads=2)
 
 
 MIXED = (5, 1, 40, 130, 12, 13, 17, 64, 3, 300, 16, 15, 2, 128)
@@ -158,13 +124,17 @@ def test_a_sequence_has_the_same_bits_alone_and_in_any_batch(engine: NativeEngin
         np.testing.assert_array_equal(engine.encode(select(batch, [n])).rows, together[n])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", ["all", "first", "mean"])
-def test_the_number_of_threads_changes_no_bit(minilm: Path, level: str, rows: Rows) -> None:
+def test_the_number_of_threads_changes_no_bit(minilm: Path, level: str, rows: Rows, dtype: str) -> None:
     checkpoint = open_checkpoint(minilm)
-    batch = make_batch(checkpoint.spec, MIXED)
-    results = [NativeEngine(checkpoint, threads=n).encode(batch, rows=rows).rows for n in (1, 2, 3)]
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
+    engines = [NativeEngine(checkpoint, dtype=dtype, threads=n) for n in (1, 2, 3)]
+    # Many sequences are shared out whole; one alone, or a few tokens, are computed by all threads together.
+    for lengths in (MIXED, (200,), (1,), (7, 30, 5), (63,), (64, 1)):
+        batch = make_batch(checkpoint.spec, lengths)
+        results = [engine.encode(batch, rows=rows).rows for engine in engines]
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[0], results[2])
 
 
 def test_eight_threads_at_once_get_the_bits_that_one_gets(engine: NativeEngine, minilm: Path) -> None:
@@ -315,6 +285,8 @@ def test_a_head_without_values_is_refused(engine: NativeEngine) -> None:
 
 def test_every_usable_level_passes_its_self_test(level: str) -> None:
     assert _native.self_test(level) < 1e-4
+    assert _native.self_test(level, "bfloat16") < 0.05
+    assert _native.self_test(level, "int8") < 0.15
 
 
 def test_the_host_programs_float_mode_changes_nothing_and_is_left_alone(engine: NativeEngine, minilm: Path) -> None:

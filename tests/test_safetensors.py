@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from tiny_checkpoints import join_file
 
 from bothways.errors import CheckpointError
-from bothways.safetensors import read
+from bothways.safetensors import map_file, read
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -187,3 +187,25 @@ def test_reading_needs_no_torch(file: Path) -> None:
     save_file({"a": np.ones(3, np.float32)}, file)
     code = f"import sys; from bothways.safetensors import read; read({str(file)!r}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_released_tensors_give_back_their_memory_and_are_read_again(file: Path) -> None:
+    random = np.random.default_rng(0)
+    values = {name: random.standard_normal((300, 1000)).astype(np.float32) for name in "abcd"}
+    save_file(values, file)
+    mapped = map_file(file)
+    for tensor in mapped.tensors.values():
+        tensor.array.sum()  # brings it into memory
+    before = file_pages()
+    mapped.release([mapped.tensors["b"]])
+    assert before - file_pages() >= 3 * 1100  # KiB of three tensors, but for the pages at their ends
+    for name, expected in values.items():
+        np.testing.assert_array_equal(mapped.tensors[name].array, expected)
+
+
+def file_pages() -> int:
+    """KiB of mapped files in this process's memory."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("there is no /proc here to ask for memory")
+    return int(status.read_text().split("RssFile:")[1].split()[0])

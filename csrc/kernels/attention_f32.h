@@ -1,4 +1,5 @@
-// Attention of one sequence in float32, written once over Vec: head by head, a tile of queries against all keys.
+// Attention of one sequence in float32, written once over Vec: head by head, a tile of queries against all keys. Heads
+// and context are floats.
 
 // The columns of a tile are one group: keys for the scores, values' columns for the sums.
 constexpr int kGroupVecs = kGroup / Vec::lanes;
@@ -104,12 +105,12 @@ void attention(const Attention& a) {
   float* keys = a.scratch + (kGroup - (uintptr_t)a.scratch / sizeof(float) % kGroup) % kGroup;
   h.keys = keys;
   h.scores = keys + (ptrdiff_t)whole_groups(h.tokens) * h.size;
-  for (int head = 0; head < a.num_heads; head++) {
-    auto column = [&](int group) { return operand_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
+  for (int head = a.first_head; head < smaller(a.last_head, a.num_heads); head++) {
+    auto column = [&](int group) { return floats_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
     h.queries = column(0);
     transpose_keys(column(all), group_stride, h.tokens, h.size, keys);
     h.values = column(2 * all);
-    h.out = operand_at(a.out, a.rows, a.begin, head * groups);
+    h.out = floats_at(a.out, a.rows, a.begin, head * groups);
     h.probabilities = a.probabilities ? a.probabilities + (ptrdiff_t)head * h.tokens * h.tokens : nullptr;
     for_tiles(h.tokens, [&](int row, int size) {
       with_rows(size, [&]<int R>() { attention_tile<R>(h, row); });
@@ -117,4 +118,4 @@ void attention(const Attention& a) {
   }
 }
 
-size_t heads_bytes(int rows, int num_heads, int head_size) { return operand_bytes(rows, 3 * num_heads * head_size); }
+size_t heads_bytes(int rows, int num_heads, int head_size) { return floats_bytes(rows, 3 * num_heads * head_size); }

@@ -87,16 +87,39 @@ inline void activate(Activation activation, float* x, int count) {
   }
 }
 
-// The value group `g` of row `row` in operand storage (rows, columns): [group][row][kGroup].
-inline float* operand_at(void* operand, int rows, int row, int group) {
-  return (float*)operand + ((ptrdiff_t)group * rows + row) * kGroup;
+inline int smaller(int a, int b) { return a < b ? a : b; }
+
+// The value group `g` of row `row` in floats (rows, columns): [group][row][kGroup].
+inline float* floats_at(void* floats, int rows, int row, int group) {
+  return (float*)floats + ((ptrdiff_t)group * rows + row) * kGroup;
 }
 
-size_t operand_bytes(int rows, int columns) { return sizeof(float) * rows * whole_groups(columns); }
+// A row of float32 numbers in groups that lie `group_stride` floats apart, zeros past the columns.
+struct GroupedRow {
+  const float* x;
+  ptrdiff_t group_stride;
+  const float* at(int column) const { return x + column / kGroup * group_stride + column % kGroup; }
+};
 
+// `Operand` is how a table stores operands: bytes(rows, columns), and store(operand, rows, row, columns, GroupedRow).
+struct FloatOperand {
+  static size_t bytes(int rows, int columns) { return floats_bytes(rows, columns); }
+  static void store(void* operand, int rows, int row, int columns, const GroupedRow& from) {
+    for (int c = 0; c < whole_groups(columns); c += Vec::lanes)
+      Vec::load(from.at(c)).store(floats_at(operand, rows, row, c / kGroup) + c % kGroup);
+  }
+};
+
+template <class Operand>
+void convert(const Convert& a) {
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++)
+    Operand::store(a.operand, a.rows, row, a.columns, {a.floats + (ptrdiff_t)row * kGroup, (ptrdiff_t)a.rows * kGroup});
+}
+
+template <class Operand>
 void norm(const Norm& a) {
   const float scale = 1.0f / a.columns;
-  for (int row = 0; row < a.rows; row++) {
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
     float* x = a.hidden + (ptrdiff_t)row * a.stride;
     Vec sum = Vec::zero(), squares = Vec::zero();
     for (int c = 0; c < a.columns; c += Vec::lanes) sum = sum + Vec::load(x + c);  // zeros past the columns
@@ -108,10 +131,9 @@ void norm(const Norm& a) {
     Vec factor = Vec::all(1.0f / __builtin_sqrtf(squares.sum() * scale + a.eps));
     for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) {
       Vec y = (Vec::load(x + c) - mean) * factor;
-      y = multiply_add(y, Vec::load(a.weight + c), Vec::load(a.bias + c));
-      y.store(x + c);
-      y.store(operand_at(a.operand, a.rows, row, c / kGroup) + c % kGroup);
+      multiply_add(y, Vec::load(a.weight + c), Vec::load(a.bias + c)).store(x + c);
     }
+    Operand::store(a.operand, a.rows, row, a.columns, {x, kGroup});
   }
 }
 
@@ -160,15 +182,4 @@ void mean(const float* hidden, int stride, int rows, int columns, float* out) {
   for (int row = 0; row < rows; row++)
     for (int c = 0; c < columns; c++) out[c] += hidden[(ptrdiff_t)row * stride + c];
   for (int c = 0; c < columns; c++) out[c] /= rows;
-}
-
-void store_operand(const float* x, int stride, int rows, int columns, void* operand) {
-  for (int group = 0; group * kGroup < columns; group++)
-    for (int row = 0; row < rows; row++) {
-      float* out = operand_at(operand, rows, row, group);
-      for (int c = 0; c < kGroup; c++) {
-        int column = group * kGroup + c;
-        out[c] = column < columns ? x[(ptrdiff_t)row * stride + column] : 0;
-      }
-    }
 }

@@ -47,3 +47,30 @@ inline Vec power_of_two(Vec n) {
   __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(e, 23))};
 }
+
+// 8 sums of products of whole numbers, 2 a lane. In 16 bits, as the instruction for 8 bits saturates.
+struct Dot {
+  typedef int16_t Number;
+  static constexpr int depth = 2;
+  static constexpr int offset = 0;
+  __m256i v;
+
+  static Dot load(const int32_t* p) { return {_mm256_loadu_si256((const __m256i*)p)}; }
+  static Dot load_weights(const int8_t* p) { return {_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p))}; }
+  static Dot repeat(const Number* p) {
+    int32_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    return {_mm256_set1_epi32(bits)};
+  }
+  // Rounds x, which lies in [-127, 127].
+  static void store(Vec x, Number* p) {
+    const __m256i wide = _mm256_cvtps_epi32(x.v);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storeu_si128((__m128i*)p, words);
+  }
+  Vec to_float() const { return {_mm256_cvtepi32_ps(v)}; }
+};
+
+inline Dot dot(Dot sum, Dot x, Dot weights) {
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(x.v, weights.v))};
+}

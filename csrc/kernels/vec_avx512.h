@@ -37,3 +37,31 @@ inline Vec round(Vec a) {
 }
 // 2^n for whole n in [-126, 127].
 inline Vec power_of_two(Vec n) { return {_mm512_scalef_ps(_mm512_set1_ps(1), n.v)}; }
+
+// 16 sums of products of whole numbers: 4 of an operand, shifted by 128 to lose their sign, times 4 of a weight, a lane.
+struct Dot {
+  typedef uint8_t Number;
+  static constexpr int depth = 4;
+  static constexpr int offset = 128;
+  __m512i v;
+
+  static Dot load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+  static Dot load_weights(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
+  static Dot repeat(const Number* p) {
+    int32_t bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    return {_mm512_set1_epi32(bits)};
+  }
+  // Rounds x, which lies in [-127, 127].
+  static void store(Vec x, Number* p) {
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v));
+    _mm_storeu_si128((__m128i*)p, _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+  }
+  Vec to_float() const { return {_mm512_cvtepi32_ps(v)}; }
+};
+
+// By hand, as GCC 12 copies the sums to and fro around its own _mm512_dpbusd_epi32, which halves the speed.
+inline Dot dot(Dot sum, Dot x, Dot weights) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(x.v), "v"(weights.v));
+  return sum;
+}

@@ -71,3 +71,23 @@ inline Vec power_of_two(Vec n) {
   Vec::Ints e = __builtin_convertvector(n.v, Vec::Ints);
   return {(Vec::Floats)((e + 127) << 23)};
 }
+
+// 4 sums of products of whole numbers, one a lane.
+struct Dot {
+  typedef int32_t Number;
+  static constexpr int depth = 1;
+  static constexpr int offset = 0;
+  Vec::Ints v;
+
+  static Dot load(const int32_t* p) { return {Vec::Ints{p[0], p[1], p[2], p[3]}}; }
+  static Dot load_weights(const int8_t* p) { return {Vec::Ints{p[0], p[1], p[2], p[3]}}; }
+  static Dot repeat(const Number* p) { return {Vec::Ints{*p, *p, *p, *p}}; }
+  // Rounds x, which lies in [-127, 127].
+  static void store(Vec x, Number* p) {
+    const Vec rounded = round(x);
+    for (int i = 0; i < Vec::lanes; i++) p[i] = rounded.v[i] == rounded.v[i] ? (int32_t)rounded.v[i] : 0;
+  }
+  Vec to_float() const { return {__builtin_convertvector(v, Vec::Floats)}; }
+};
+
+inline Dot dot(Dot sum, Dot x, Dot weights) { return {sum.v + x.v * weights.v}; }

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "check.h"
 #include "dispatch.h"
 #include "float_mode.h"
 #include "kernels.h"
+#include "kernels_in_use.h"
 #include "memory.h"
 
 using namespace bothways;
@@ -42,22 +44,39 @@ class Random {
   uint64_t state_;
 };
 
-// Calls test(kernels) for every level that can run here, in the mode of a fresh thread and in the engine's own, and
-// says which levels can't, so that a green run is never read as more.
+// Calls test(kernels) for every table of every level that can run here, in the mode of a fresh thread and in the engine's
+// own, and says which levels can't, so that a green run is never read as more.
 template <class Test>
-void for_levels(Test test) {
+void for_tables(Test test) {
   for (const Level& level : levels()) {
-    const char* const name = level.kernels->name;
     if (!level.unusable.empty()) {
-      std::printf("level %s is NOT covered: %s\n", name, level.unusable.c_str());
+      std::printf("level %s is NOT covered: %s\n", level.name, level.unusable.c_str());
       continue;
     }
-    std::printf("level %s\n", name);
-    test(*level.kernels);
-    std::printf("level %s, subnormal numbers as zero\n", name);
-    const FloatMode mode;
-    test(*level.kernels);
+    for (int i = 0; i < kDtypes; i++) {
+      const Kernels& kernels = level.tables[i];
+      const KernelsInUse use(kernels);
+      std::printf("level %s, %s\n", level.name, kernels.dtype);
+      test(kernels);
+      const FloatMode mode;  // subnormal numbers are zero
+      test(kernels);
+    }
   }
+}
+
+inline bool is(const Kernels& kernels, const char* dtype) { return !std::strcmp(kernels.dtype, dtype); }
+
+// The name of a table, for messages.
+inline std::string name_of(const Kernels& kernels) { return std::string(kernels.level) + " " + kernels.dtype; }
+
+// How far a table's stored numbers may be from those given. In int8 they are whole multiples of the largest / 127; a weight
+// in bfloat16 has 8 bits.
+inline double weight_error(const Kernels& kernels, double weight, double largest_of_column) {
+  if (is(kernels, "int8")) return 0.5001 * largest_of_column / 127;
+  return is(kernels, "bfloat16") ? std::abs(weight) * 0x1p-8 : 0;
+}
+inline double operand_error(const Kernels& kernels, double largest_of_row) {
+  return is(kernels, "int8") ? 0.5001 * largest_of_row / 127 : 0;
 }
 
 inline double reference_activation(Activation activation, double x) {
@@ -114,11 +133,31 @@ inline Floats spread(const Floats& x, int rows, int columns, int stride) {
   return result;
 }
 
+// x (rows, columns) as floats: groups of columns, zeros past the last.
+inline Floats make_floats(const Floats& x, int rows, int columns) {
+  Floats result((size_t)rows * whole_groups(columns));
+  for (int row = 0; row < rows; row++)
+    for (int c = 0; c < columns; c++)
+      result[((size_t)c / kGroup * rows + row) * kGroup + c % kGroup] = x[(size_t)row * columns + c];
+  return result;
+}
+
+// The rows of floats, whole groups of columns.
+inline Floats read_floats(const Storage& storage, int rows, int columns) {
+  const float* floats = (const float*)storage.data();
+  const int whole = whole_groups(columns);
+  Floats result((size_t)rows * whole);
+  for (int row = 0; row < rows; row++)
+    for (int c = 0; c < whole; c++)
+      result[(size_t)row * whole + c] = floats[((size_t)c / kGroup * rows + row) * kGroup + c % kGroup];
+  return result;
+}
+
 // x (rows, columns) as an operand.
 inline Storage make_operand(const Kernels& kernels, const Floats& x, int rows, int columns) {
-  const Guarded<float> from(x);
+  const Guarded<float> from(make_floats(x, rows, columns));
   Storage operand(kernels.operand_bytes(rows, columns));
-  kernels.store_operand(from.data(), columns, rows, columns, operand.data());
+  kernels.convert({from.data(), rows, columns, operand.data()});
   CHECK(operand.intact());
   return operand;
 }
@@ -143,13 +182,18 @@ inline Floats identity(int size) {
   return result;
 }
 
-// The whole groups of an operand's columns, read by the only reader there is: a product, here with the identity. It is
-// exact, but a NaN fills its row.
+// A product's scratch, and hidden rows with the room behind them that products may use.
+inline Storage make_scratch(const Kernels& kernels, int depth) { return Storage(kernels.linear_scratch(depth)); }
+
+// The whole groups of an operand's columns, read by the only reader there is: a product, here with the identity. It gives
+// what is stored to a few roundings at most, but a NaN fills its row.
 inline Floats read_operand(const Kernels& kernels, const Storage& operand, int rows, int columns) {
   const int whole = whole_groups(columns);
   const Storage weight = make_weight(kernels, identity(whole), whole, whole);
-  Floats out((size_t)rows * whole);
-  kernels.linear(
-      {operand.data(), weight.data(), nullptr, rows, whole, whole, Activation::none, Into::hidden, out.data(), whole});
+  Storage scratch = make_scratch(kernels, whole);
+  Floats out((size_t)whole_row_groups(rows) * whole);
+  kernels.linear({operand.data(), weight.data(), nullptr, rows, whole, whole, Activation::none, Into::hidden, out.data(), whole,
+                  scratch.data()});
+  out.resize((size_t)rows * whole);
   return out;
 }

@@ -103,8 +103,9 @@ Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
   }
   const Storage operand = make_operand(kernels, x, rows, depth), packed = make_weight(kernels, weight, width, depth);
   Storage heads(kernels.heads_bytes(rows, c.num_heads, c.head_size));
-  kernels.linear(
-      {operand.data(), packed.data(), nullptr, rows, width, depth, Activation::none, Into::heads, heads.data(), 0});
+  Storage scratch = make_scratch(kernels, depth);
+  kernels.linear({operand.data(), packed.data(), nullptr, rows, width, depth, Activation::none, Into::heads, heads.data(), 0,
+                  scratch.data()});
   CHECK(heads.intact());
   return heads;
 }
@@ -148,7 +149,7 @@ void check_probabilities(const Floats& got, const std::vector<Expected>& expecte
 }
 
 void name_case(const Kernels& kernels, const char* what, const Case& c) {
-  check::at("%s attention %s, tokens %d heads %d size %d before %d after %d", kernels.name, what, c.tokens, c.num_heads,
+  check::at("%s attention %s, tokens %d heads %d size %d before %d after %d", name_of(kernels).c_str(), what, c.tokens, c.num_heads,
             c.head_size, c.before, c.after);
 }
 
@@ -197,7 +198,27 @@ void test_broken_query(const Kernels& kernels, const Case& c, int broken) {
     }
 }
 
-void test_level(const Kernels& kernels) {
+// Ranges of heads, put together, are all heads to the last bit.
+void test_head_ranges(const Kernels& kernels) {
+  const Problem p = make_problem({19, 5, 32, 2, 1});
+  const Case& c = p.size;
+  name_case(kernels, "head ranges", c);
+  const Floats expected = compute(kernels, p, false).out;
+  const Storage heads = make_heads(kernels, p, -1);
+  Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
+  Canaried<float> scratch(kernels.attention_scratch(c.tokens, c.head_size), sizeof(float));
+  for (auto [first, last] : {std::pair{0, 2}, {2, 3}, {3, 5}})
+    kernels.attention({heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
+                       scratch.data(), nullptr, first, last});
+  CHECK(out.intact() && read_operand(kernels, out, c.rows(), c.width()) == expected);
+}
+
+void test_table(const Kernels& kernels) {
+  if (!is(kernels, "float32")) {  // this attention is float32's own, in the same table of the level
+    const Kernels& plain = *level(kernels.level).tables;
+    CHECK(kernels.attention == plain.attention && kernels.heads_bytes == plain.heads_bytes);
+    return;
+  }
   constexpr int kTokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 257};
   constexpr int kHeadSizes[] = {16, 32, 64, 80};
   int turn = 0;
@@ -213,12 +234,13 @@ void test_level(const Kernels& kernels) {
   for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, {tokens, 3, 32, 0, 0});
   for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);
   test_broken_query(kernels, {1, 1, 16, 0, 0}, 0);
+  test_head_ranges(kernels);
 }
 
 }  // namespace
 
 int main() {
   name_faults();
-  for_levels(test_level);
+  for_tables(test_table);
   return check::report();
 }

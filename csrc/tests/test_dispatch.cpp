@@ -28,28 +28,28 @@ void test_levels() {
   check::at("levels");
   const auto all = levels();
   std::set<std::string> names;
-  for (const Level& each : all) names.insert(each.kernels->name);
+  for (const Level& each : all) names.insert(each.name);
   CHECK(names.size() == all.size());
   CHECK(names.count("generic") == 1);
 #if defined(__x86_64__)
   CHECK(names.count("avx2") == 1 && names.count("avx512") == 1);
 #endif
-  CHECK(std::string(all.back().kernels->name) == "generic");
+  CHECK(std::string(all.back().name) == "generic");
   CHECK(all.back().unusable.empty(), all.back().unusable);
   for (size_t i = 0; i + 1 < all.size(); i++) {  // best first: each needs more than the next
-    const unsigned needs = all[i].kernels->needs, next = all[i + 1].kernels->needs;
+    const unsigned needs = all[i].tables->needs, next = all[i + 1].tables->needs;
     CHECK((needs & next) == next && needs != next, needs, next);
   }
 }
 
 void test_every_name_resolves_or_says_why() {
   for (const Level& each : levels()) {
-    const std::string name = each.kernels->name, error = error_of(name);
+    const std::string name = each.name, error = error_of(name);
     check::at("level %s", name.c_str());
     std::printf("level %s: %s\n", name.c_str(), each.unusable.empty() ? "usable" : each.unusable.c_str());
     if (each.unusable.empty()) {
       CHECK(error.empty(), error);
-      CHECK(&level(name) == each.kernels);
+      CHECK(&level(name) == &each);
     } else {
       CHECK(contains(error, name) && contains(error, each.unusable), error);
     }
@@ -60,7 +60,7 @@ void test_the_default_is_the_best() {
   check::at("default level");
   for (const Level& each : levels()) {
     if (!each.unusable.empty()) continue;
-    CHECK(&level("") == each.kernels, level("").name, each.kernels->name);
+    CHECK(&level("") == &each, level("").name, each.name);
     return;
   }
   CHECK(!"no level is usable");
@@ -71,7 +71,31 @@ void test_unknown_names() {
     check::at("unknown level '%s'", name.c_str());
     const std::string error = error_of(name);
     CHECK(contains(error, "'" + name + "'"), error);
-    for (const Level& each : levels()) CHECK(contains(error, each.kernels->name), error, each.kernels->name);
+    for (const Level& each : levels()) CHECK(contains(error, each.name), error, each.name);
+  }
+}
+
+void test_dtypes() {
+  check::at("dtypes");
+  for (const Level& each : levels()) {
+    std::set<std::string> names;
+    for (int i = 0; i < kDtypes; i++) {
+      const Kernels& table = each.tables[i];
+      names.insert(table.dtype);
+      CHECK(&kernels(each, table.dtype) == &table);
+      CHECK(std::string(table.level) == each.name && table.needs == each.tables->needs);
+      CHECK(table.panel % kGroup == 0 && table.head_group % kGroup == 0);
+    }
+    CHECK(names == (std::set<std::string>{"float32", "bfloat16", "int8"}));
+    CHECK(std::string(each.tables->dtype) == "float32");
+    std::string error;
+    try {
+      kernels(each, "float16");
+    } catch (const std::invalid_argument& failure) {
+      error = failure.what();
+    }
+    CHECK(contains(error, "'float16'") && contains(error, "float32, bfloat16, int8"), error);
+    CHECK(std::string(plain_kernels(each).dtype) == "float32");
   }
 }
 
@@ -114,6 +138,7 @@ int main() {
   test_every_name_resolves_or_says_why();
   test_the_default_is_the_best();
   test_unknown_names();
+  test_dtypes();
   test_missing();
 #if defined(__x86_64__)
   test_features_against_the_compiler();

@@ -21,7 +21,10 @@ def level(name: str = '') -> str:
     The level of that name, or the best usable; ValueError if it is unknown or can't run here.
     """
 
-def self_test(level: str) -> float:
+def dtypes() -> list[str]:
+    """The dtypes of every level, the default first."""
+
+def self_test(level: str, dtype: str = 'float32') -> float:
     """
     The largest error of a level's products, attention, norm and GELU against float64.
     """
@@ -29,7 +32,7 @@ def self_test(level: str) -> float:
 class Model:
     """An encoder ready to compute: packed weights, threads, workspaces."""
 
-    def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], *, vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, activation: str, eps: float, level: str, threads: int) -> None: ...
+    def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], *, vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, activation: str, eps: float, level: str, dtype: str, threads: int) -> None: ...
 
     def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
 

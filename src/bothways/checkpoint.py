@@ -65,6 +65,12 @@ class Checkpoint:
         for file in self.files:
             file.check_unchanged()
 
+    def release(self, kept: Iterable[str]) -> None:
+        """Give back the memory of all tensors but `kept` (canonical names); looked at again, they are read anew."""
+        tensors = [self.tensors[name] for name in kept if name in self.tensors]
+        for file in self.files:
+            file.release(tensors)
+
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint folder in the Hugging Face layout.

@@ -10,8 +10,8 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,22 @@ class MappedFile:
     path: Path
     tensors: dict[str, Tensor]
     state: os.stat_result
+    _data: mmap.mmap = field(repr=False)
+
+    def release(self, kept: Iterable[Tensor]) -> None:
+        """Give back the memory of all tensors but `kept`; looked at again, they are read from the file again."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        base = np.frombuffer(self._data, np.uint8).ctypes.data
+        places = sorted((tensor.array.ctypes.data - base, tensor.array.nbytes) for tensor in kept)
+        begin = 0
+        for place, size in [*places, (len(self._data), 0)]:
+            if not 0 <= place <= len(self._data):
+                continue  # a copy, or of another file
+            first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, place // mmap.PAGESIZE * mmap.PAGESIZE
+            if first < last:
+                self._data.madvise(mmap.MADV_DONTNEED, first, last - first)
+            begin = place + size
 
     def check_unchanged(self) -> None:
         """Raise CheckpointError if the file was written to since; deleting or replacing it leaves the mapping whole."""
@@ -131,7 +147,7 @@ def map_file(path: str | os.PathLike[str]) -> MappedFile:
     header = _parse(path, data[_PREAMBLE:start])
     entries = {name: _Entry.check(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, len(data) - start)
-    return MappedFile(path, {name: entry.view(data, start) for name, entry in entries.items()}, state)
+    return MappedFile(path, {name: entry.view(data, start) for name, entry in entries.items()}, state, data)
 
 
 def _map(path: Path) -> tuple[mmap.mmap, os.stat_result]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ACTIVATIONS", "POOLINGS", "DenseSpec", "EmbedSpec", "Spec"]
+__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "Spec"]
 
 #: The activations that the engines compute, by Bothways' own names.
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh")
+
+#: The dtypes of the arithmetic, the default first.
+DTYPES = ("float32", "bfloat16", "int8")
 
 #: The poolings, in the order in which sentence-transformers concatenates several of them.
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken")

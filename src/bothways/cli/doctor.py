@@ -13,11 +13,13 @@ import click
 
 from bothways.cli.options import json_option, verbose_option
 from bothways.errors import DeviceError
+from bothways.spec import DTYPES
 
 __all__ = ["command"]
 
-#: The largest relative error that a level's self-test may show. A float32 product of a thousand terms stays below 1e-5.
-_LARGEST_ERROR = 1e-4
+#: The largest error that a level's self-test may show. Its numbers are about 1 and its sums have a hundred terms:
+#: float32 stays below 1e-5, bfloat16 rounds in the third digit, int8 in steps of 1/127 of a row's largest number.
+_LARGEST_ERRORS = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.3}
 
 _REQUIRED = ("bothways", "numpy", "tokenizers", "huggingface-hub", "click", "rich")
 _OPTIONAL = {"pyarrow": "tables"}  # package: the extra that brings it
@@ -25,16 +27,20 @@ _OPTIONAL = {"pyarrow": "tables"}  # package: the extra that brings it
 
 @dataclass(frozen=True)
 class _Level:
-    """One level of the native engine; `error` is the self-test's, None where the level can't run here."""
+    """One level of the native engine; `errors` are the self-test's by dtype, None where the level can't run here."""
 
     name: str
     reason: str
-    error: float | None
+    errors: dict[str, float] | None
+
+    @property
+    def failed(self) -> dict[str, float]:
+        """The errors that are too large; written so that NaN is."""
+        return {dtype: error for dtype, error in (self.errors or {}).items() if not error <= _LARGEST_ERRORS[dtype]}
 
     @property
     def sound(self) -> bool:
-        # Written so that NaN fails.
-        return self.error is not None and self.error <= _LARGEST_ERROR
+        return self.errors is not None and not self.failed
 
 
 @click.command("doctor", short_help="Say what this machine offers and test the arithmetic.")
@@ -67,15 +73,15 @@ def _examine_native(report: dict[str, Any]) -> list[str]:
     from bothways.engines.threads import default_threads
 
     threads, where = default_threads()
-    levels = [_Level(name, why, None if why else float(_native.self_test(name))) for name, why in _native.levels()]
+    levels = [_Level(name, why, None if why else _self_test(_native, name)) for name, why in _native.levels()]
     report["cpu_features"] = list(_native.cpu_features())
     report["levels"] = [{**asdict(level), "sound": level.sound} for level in levels]
     report["threads"] = {"number": threads, "from": where}
     problems = [
-        f"level {level.name} computes wrongly: relative error {level.error:.1e}, allowed {_LARGEST_ERROR:.0e}; "
+        f"level {level.name} computes wrongly in {dtype}: error {error:.1e}, allowed {_LARGEST_ERRORS[dtype]:.0e}; "
         "force another one with BOTHWAYS_LEVEL and report this machine"
         for level in levels
-        if level.error is not None and not level.sound
+        for dtype, error in level.failed.items()
     ]
     if all(level.reason for level in levels):
         problems.append("no level of the native engine is usable on this machine")
@@ -86,6 +92,10 @@ def _examine_native(report: dict[str, Any]) -> list[str]:
         report["level"] = None
         problems.append(str(error))
     return problems
+
+
+def _self_test(native: Any, level: str) -> dict[str, float]:
+    return {dtype: float(native.self_test(level, dtype)) for dtype in DTYPES}
 
 
 def _version(package: str) -> str | None:
@@ -127,10 +137,11 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _in_words(level: dict[str, Any]) -> str:
-    if level["error"] is None:
+    if level["errors"] is None:
         return f"not usable: {level['reason']}"
     verdict = "usable, self-test passed" if level["sound"] else "usable, self-test FAILED"
-    return f"{verdict} (largest relative error {level['error']:.1e})"
+    errors = ", ".join(f"{dtype} {error:.1e}" for dtype, error in level["errors"].items())
+    return f"{verdict} (largest errors: {errors})"
 
 
 def _size(count: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bothways.errors import InputError
+from bothways.spec import DTYPES
 
 if TYPE_CHECKING:
     from bothways.encoder import Encoder
@@ -128,8 +129,8 @@ _MODEL_OPTIONS = (
     click.option("--revision", metavar="COMMIT", help="The commit, tag or branch of a hub name."),
     click.option(
         "--dtype",
-        type=click.Choice(["float32"]),
-        default="float32",
+        type=click.Choice(DTYPES),
+        default=DTYPES[0],
         show_default=True,
         help="The arithmetic's number type.",
     ),

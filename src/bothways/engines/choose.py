@@ -7,12 +7,12 @@ import numpy as np
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
 from bothways.errors import DeviceError
+from bothways.spec import DTYPES
 
 __all__ = ["choose"]
 
 _ENGINES = ("auto", "native")
 _DEVICES = ("auto", "cpu")
-_DTYPES = ("float32",)
 
 
 def choose(
@@ -31,7 +31,7 @@ def choose(
     for word, given, available in (
         ("engine", engine, _ENGINES),
         ("device", device, _DEVICES),
-        ("dtype", dtype, _DTYPES),
+        ("dtype", dtype, DTYPES),
     ):
         if not isinstance(given, str) or given not in available:
             raise DeviceError(f"{word} {given!r} is not available in this version; use {' or '.join(available)}")

@@ -16,6 +16,8 @@ from bothways.safetensors import Tensor
 
 __all__ = ["NativeEngine", "level_in_force"]
 
+#: What is read where the checkpoint has it.
+_TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type")
 
 def level_in_force() -> str:
     """Return the level that new engines use: BOTHWAYS_LEVEL, or the best that this machine can run.
@@ -31,7 +33,7 @@ def level_in_force() -> str:
 
 
 class NativeEngine:
-    """Computes a checkpoint on the CPU, in float32.
+    """Computes a checkpoint on the CPU.
 
     Args:
         checkpoint: The checkpoint; its embedding tables stay where they are mapped, the rest is packed.
@@ -55,6 +57,7 @@ class NativeEngine:
             self._model = self._load(tensors)
         except RuntimeError as error:
             raise DeviceError(f"{error}; pass a smaller number of threads") from None
+        checkpoint.release(_TABLES)  # the rest is packed
 
     def _load(self, tensors: dict[str, Tensor]) -> _native.Model:
         spec = self._checkpoint.spec
@@ -70,6 +73,7 @@ class NativeEngine:
             activation=spec.activation,
             eps=spec.norm_eps,
             level=self.level,
+            dtype=self.dtype,
             threads=self.threads,
         )
 

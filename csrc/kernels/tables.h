@@ -1,0 +1,47 @@
+// The tables of a level whose arithmetic is written over Vec.
+
+constexpr Kernels float32_table(const char* level, unsigned needs) {
+  return {.level = level,
+          .dtype = "float32",
+          .needs = needs,
+          .panel = kPanel,
+          .head_group = kGroup,
+          .weight_bytes = weight_bytes<FloatWeight>,
+          .pack_weight = pack_weight<FloatWeight>,
+          .operand_bytes = FloatOperand::bytes,
+          .heads_bytes = heads_bytes,
+          .linear_scratch = linear_scratch<FloatWeight>,
+          .attention_scratch = attention_scratch,
+          .embed = embed,
+          .norm = norm<FloatOperand>,
+          .linear = linear<FloatWeight>,
+          .attention = attention,
+          .mean = mean,
+          .to_float = to_float,
+          .convert = convert<FloatOperand>};
+}
+
+constexpr Kernels bfloat16_table(const char* level, unsigned needs) {
+  Kernels table = float32_table(level, needs);
+  table.dtype = "bfloat16";
+  table.weight_bytes = weight_bytes<Bf16Weight>;
+  table.pack_weight = pack_weight<Bf16Weight>;
+  table.linear_scratch = linear_scratch<Bf16Weight>;
+  table.linear = linear<Bf16Weight>;
+  return table;
+}
+
+constexpr Kernels int8_table(const char* level, unsigned needs) {
+  Kernels table = float32_table(level, needs);
+  table.dtype = "int8";
+  table.panel = kInt8Panel;
+  table.weight_bytes = int8_weight_bytes;
+  table.pack_weight = pack_int8_weight;
+  table.operand_bytes = Int8Operand::bytes;
+  table.linear_scratch = [](int) -> size_t { return 0; };
+  table.norm = norm<Int8Operand>;
+  table.linear = linear_int8;
+  table.convert = convert<Int8Operand>;
+  table.converts_inner = table.converts_context = true;
+  return table;
+}
