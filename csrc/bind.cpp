@@ -14,6 +14,7 @@
 #include "cpu.h"
 #include "dispatch.h"
 #include "head.h"
+#include "measure.h"
 #include "model.h"
 #include "self_test.h"
 
@@ -205,6 +206,20 @@ NB_MODULE(_native, m) {
   m.def("self_test", [](const std::string& name, const std::string& dtype) { return self_test(kernels(level(name), dtype)); },
         "level"_a, "dtype"_a = "float32", nb::call_guard<nb::gil_scoped_release>(),
         "The largest error of a level's products, attention, norm and GELU against float64.");
+  m.def("measure_peak",
+        [](const std::string& name, const std::string& dtype, int threads, double seconds) {
+          if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+          return measure_peak(kernels(level(name), dtype), threads, seconds);
+        },
+        "level"_a, "dtype"_a, "threads"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+        "Operations a second of a level's multiply-adds on registers alone, on so many threads at once.");
+  m.def("measure_linear",
+        [](const std::string& name, const std::string& dtype, int rows, int columns, int depth, bool gelu, double seconds) {
+          if (rows < 1 || columns < 1 || depth < 1) throw std::invalid_argument("rows, columns and depth must be at least 1");
+          return measure_linear(kernels(level(name), dtype), rows, columns, depth, gelu, seconds);
+        },
+        "level"_a, "dtype"_a, "rows"_a, "columns"_a, "depth"_a, "gelu"_a, "seconds"_a,
+        nb::call_guard<nb::gil_scoped_release>(), "Operations a second of one thread's products of this shape.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
       .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
            "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "dtype"_a, "threads"_a,

@@ -122,6 +122,9 @@ struct Kernels {
   // then they write floats, to be converted.
   bool converts_inner = false, converts_context = false;
 
+  // Does `rounds` rounds of the arithmetic's multiply-adds on registers alone; returns how many operations these are.
+  double (*peak)(long rounds);
+
   // What a thread does before its first and after its last kernel; null for nothing.
   void (*enter)() = nullptr;
   void (*leave)() = nullptr;

@@ -14,6 +14,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "attention_f32.h"
 
+#include "peak.h"
+
 #include "tables.h"
 
 constexpr unsigned kNeeds = 0;

@@ -18,7 +18,8 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .attention = attention,
           .mean = mean,
           .to_float = to_float,
-          .convert = convert<FloatOperand>};
+          .convert = convert<FloatOperand>,
+          .peak = float32_peak};
 }
 
 constexpr Kernels bfloat16_table(const char* level, unsigned needs) {
@@ -43,5 +44,6 @@ constexpr Kernels int8_table(const char* level, unsigned needs) {
   table.linear = linear_int8;
   table.convert = convert<Int8Operand>;
   table.converts_inner = table.converts_context = true;
+  table.peak = int8_peak;
   return table;
 }

@@ -29,6 +29,14 @@ def self_test(level: str, dtype: str = 'float32') -> float:
     The largest error of a level's products, attention, norm and GELU against float64.
     """
 
+def measure_peak(level: str, dtype: str, threads: int, seconds: float) -> float:
+    """
+    Operations a second of a level's multiply-adds on registers alone, on so many threads at once.
+    """
+
+def measure_linear(level: str, dtype: str, rows: int, columns: int, depth: int, gelu: bool, seconds: float) -> float:
+    """Operations a second of one thread's products of this shape."""
+
 class Model:
     """An encoder ready to compute: packed weights, threads, workspaces."""
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "encode": "Show the tokens and token vectors of texts.",
     "embed": "Turn texts into embeddings, from and to files of any size.",
     "similarity": "Score how similar texts are to each other.",
+    "bench": "Measure how fast a model runs here, beside other libraries if wanted.",
     "doctor": "Say what this machine offers and test the arithmetic.",
 }
 
