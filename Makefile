@@ -49,7 +49,9 @@ stubs: .venv-test/ready
 	$(TEST)/python -m nanobind.stubgen -q -m bothways._native -o src/bothways/_native.pyi
 
 bench: .venv-bench/ready
+	.venv-bench/bin/python bench/kernels.py
 	.venv-bench/bin/python bench/embed.py
+	.venv-bench/bin/python bench/quality.py
 	.venv-bench/bin/python bench/startup.py
 	.venv-bench/bin/python bench/scale.py
 	.venv-bench/bin/python bench/report.py

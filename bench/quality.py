@@ -77,7 +77,6 @@ def scifact_ndcg(encoder: Encoder, folder: Path) -> float:
 
 def main() -> None:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
     found: dict[str, Any] = {}
     exact: dict[str, np.ndarray] = {}
@@ -99,8 +98,7 @@ def main() -> None:
         figures["points_lost"] = lost
         verdict = "within" if max(lost.values()) <= ALLOWED_POINTS else "NOT within"
         print(f"{dtype}: points lost {lost}, {verdict} {ALLOWED_POINTS}")
-    if not options.no_save:
-        save("quality", {"model": "all-MiniLM-L6-v2", "level": encoder.engine.level, "dtypes": found})
+    save("quality", {"model": "all-MiniLM-L6-v2", "level": encoder.engine.level, "dtypes": found}, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the figures of results/*.json into README.md, between its two marks; --check only compares."""
+"""Writes the figures of results/*.json into README.md, between its two marks, and the chart; --check only compares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CHART = "docs/figures/speeds.svg"
 BEGIN, END = "<!-- figures: begin (bench/report.py) -->", "<!-- figures: end -->"
 
 
@@ -19,35 +21,83 @@ def read(name: str) -> dict[str, Any]:
 
 def report() -> str:
     """The Markdown between the marks."""
-    return "\n\n".join([embed_table(read("embed")), startup_table(read("startup")), scale_table(read("scale"))])
+    embed = read("embed")
+    return "\n\n".join(
+        [
+            speed_table(embed),
+            f"![Thousand tokens/s on web sentences]({CHART})",
+            ratio_table(embed),
+            latency_table(embed),
+            quality_table(read("quality")),
+            startup_table(read("startup")),
+            scale_table(read("scale")),
+        ]
+    )
 
 
-def embed_table(found: dict[str, Any]) -> str:
-    versions = found["versions"]
+def speed_table(found: dict[str, Any]) -> str:
+    workloads = found["workloads"]
     lines = [
-        f"{found['model']}, float32, strings to vectors, thousand tokens/s, {found['threads']} threads "
+        f"{found['model']}, strings to vectors, thousand tokens/s, {found['threads']} threads "
         f"(medians of alternating rounds in one run, {found['date']}, {found['cpu']}):",
         "",
-        "| | short | mid | docs | peak memory on docs |",
-        "|---|---|---|---|---|",
+        "| | short | mid | docs | of the peak, mid | peak memory |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, figures in found["candidates"].items():
+    for name in workloads["docs"]["candidates"]:
+        rows = [workload["candidates"][name] for workload in workloads.values()]
         package = name.split()[0]
-        named = name.replace(package, f"{package} {versions[package]}", 1)
-        shown = f"**{name}**" if package == "bothways" else named
-        speeds = " | ".join(f"{figures['thousand_tokens_per_second'][w]:.1f}" for w in found["tokens"])
-        lines.append(f"| {shown} | {speeds} | {figures['peak_mib']['docs']} MiB |")
-    lines += ["", "| ratio of the times within a round | short | mid | docs |", "|---|---|---|---|"]
-    for name, ratios in found["ratios"].items():
-        lines.append(f"| {name} | " + " | ".join(f"{ratios[w]:.2f}" for w in found["tokens"]) + " |")
+        shown = f"**{name}**" if package == "bothways" else name.replace(package, with_version(found, package), 1)
+        speeds = " | ".join(f"{row['tokens_per_second'] / 1000:.1f}" for row in rows)
+        share = f"{100 * rows[1]['share_of_peak']:.0f} %" if "share_of_peak" in rows[1] else ""
+        lines.append(f"| {shown} | {speeds} | {share} | {rows[-1]['peak_mib']} MiB |")
+    return "\n".join(lines)
+
+
+def with_version(found: dict[str, Any], package: str) -> str:
+    return f"{package} {found['versions'].get(package) or ''}".strip()
+
+
+def ratio_table(found: dict[str, Any]) -> str:
+    """Each of ours against the fastest rival of float32, and avx2 against one held to the same instructions."""
+    workloads = found["workloads"]
+    lines = ["| ratio of the times within a round | short | mid | docs |", "|---|---|---|---|"]
+    for name in workloads["docs"]["ratios"]:
+        mine, rival = name.split(" / ")
+        if rival.startswith("openvino") and (("AVX2" in rival) == ("avx2" in mine)):
+            lines.append(f"| {name} | " + " | ".join(f"{w['ratios'][name]:.2f}" for w in workloads.values()) + " |")
+    return "\n".join(lines)
+
+
+def latency_table(found: dict[str, Any]) -> str:
+    rows = found["workloads"]["short"]["candidates"]
+    lengths = list(next(iter(rows.values()))["latency_ms"])
+    lines = [
+        "| one text of so many tokens, ms: p50 (p99) | " + " | ".join(lengths) + " |",
+        "|---|" + "---|" * len(lengths),
+    ]
+    for name, row in rows.items():
+        cells = (f"{row['latency_ms'][n]['p50']:.2f} ({row['latency_ms'][n]['p99']:.2f})" for n in lengths)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def quality_table(found: dict[str, Any]) -> str:
+    lines = [
+        "| dtype | cosine to float32: mean, smallest | Banking77 accuracy | SciFact nDCG@10 |",
+        "|---|---|---|---|",
+    ]
+    for dtype, row in found["dtypes"].items():
+        cosine = f"{row['cosine']['mean']:.4f}, {row['cosine']['smallest']:.4f}"
+        lines.append(f"| {dtype} | {cosine} | {row['banking77_accuracy']:.4f} | {row['scifact_ndcg10']:.4f} |")
     return "\n".join(lines)
 
 
 def startup_table(found: dict[str, Any]) -> str:
     lines = ["| from process start to exit | median |", "|---|---|"]
     lines += [f"| `{name}` | {figure['median']:.2f} s |" for name, figure in found["commands"].items()]
-    lines += ["", f"Peak memory of one process that embeds docs: {found['peak_mib']:.0f} MiB."]
-    return "\n".join(lines)
+    peaks = ", ".join(f"{dtype} {peak:.0f} MiB" for dtype, peak in found["peak_mib"].items())
+    return "\n".join([*lines, "", f"Peak memory of one process that embeds docs: {peaks}."])
 
 
 def scale_table(found: dict[str, Any]) -> str:
@@ -58,6 +108,14 @@ def scale_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw_chart() -> None:
+    from bothways.bench.plot import draw
+
+    found = read("embed")
+    (ROOT / CHART).parent.mkdir(exist_ok=True)
+    draw(found | found["workloads"]["mid"], ROOT / CHART)
+
+
 def main() -> None:
     text = README.read_text()
     before, rest = text.split(BEGIN)
@@ -66,6 +124,7 @@ def main() -> None:
     if "--check" in sys.argv:
         sys.exit("README.md and bench/results differ: run `python bench/report.py`" if wanted != text else 0)
     README.write_text(wanted)
+    draw_chart()
 
 
 if __name__ == "__main__":

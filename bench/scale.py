@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import MODEL, arguments, peak_mib, read_workload, save
+from common import MODEL, arguments, read_workload, save
 
 from bothways import Encoder
+from bothways.bench.machine import peak_mib
 
 SIZES = (1_000, 10_000, 100_000)
 
@@ -44,7 +45,7 @@ def measure(model: Encoder, texts: list[str], size: int) -> dict[str, float]:
         "seconds": round(seconds, 2),
         "thousand_tokens_per_second": round(tokens / seconds / 1000, 2),
         "resident_mib": round(resident_mib(), 1),
-        "peak_mib": round(peak_mib(), 1),
+        "peak_mib": round(peak_mib() or 0.0, 1),
     }
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     for size in SIZES:
         figures[str(size)] = measure(model, texts, size)
         print(size, figures[str(size)])
-    save("scale", {"threads": options.threads, "level": model.engine.level, "sizes": figures})
+    save("scale", {"threads": options.threads, "level": model.engine.level, "sizes": figures}, options)
 
 
 if __name__ == "__main__":

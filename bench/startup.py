@@ -11,6 +11,8 @@ from statistics import median
 
 from common import MODEL, arguments, save
 
+from bothways.spec import DTYPES
+
 RIVAL = (
     "from sentence_transformers import SentenceTransformer as S; from bothways.sources import resolve; "
     f"print(S(str(resolve({MODEL!r}).folder), device='cpu').encode(['hello']).shape)"
@@ -42,25 +44,20 @@ def main() -> None:
     }
     for name, figure in figures.items():
         print(f"{name:60} {figure['median']:.3f} s")
-    save("startup", {"commands": figures, "peak_mib": round(peak_of_docs(options.data / "workloads" / "docs.json"), 1)})
+    docs = options.data / "workloads" / "docs.json"
+    peaks = {dtype: round(peak_of_docs(docs, dtype), 1) for dtype in DTYPES}
+    save("startup", {"commands": figures, "peak_mib": peaks}, options)
 
 
-def peak_of_docs(data: Path) -> float:
+def peak_of_docs(data: Path, dtype: str) -> float:
     """The peak memory of a process that embeds the docs workload with the command line's defaults."""
     program = (
-        "import json, pathlib; from bothways import Encoder; from common import peak_mib; "
-        f"Encoder.from_pretrained({MODEL!r}, threads=2).embed(json.loads(pathlib.Path({str(data)!r}).read_text())); "
-        "print(peak_mib())"
+        "import json, pathlib; from bothways import Encoder; from bothways.bench.machine import peak_mib; "
+        f"texts = json.loads(pathlib.Path({str(data)!r}).read_text()); "
+        f"Encoder.from_pretrained({MODEL!r}, dtype={dtype!r}, threads=2).embed(texts); print(peak_mib())"
     )
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(f"peak memory on docs: {float(run.stdout):.0f} MiB")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    print(f"peak memory on docs, {dtype}: {float(run.stdout):.0f} MiB")
     return float(run.stdout)
 
 

@@ -61,7 +61,8 @@ void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   check(batch);
   const int threads = pool_.threads();
   if (threads > 1 && batch.sequences > 0 && (batch.sequences == 1 || batch.tokens() <= kMostTeamTokens)) {
-    pool_.run_team([&](const Member& member, Workspace& shared, Workspace& own) {
+    const int panels = network_.hidden / kernels_.panel;  // of the narrowest product: more members would have nothing to do
+    pool_.run_team(std::max(1, panels), [&](const Member& member, Workspace& shared, Workspace& own) {
       compute(batch, {0, batch.sequences}, member, shared, own, rows, output);
     });
     return;

@@ -138,10 +138,10 @@ struct Pool::State {
     changed.wait(lock, [&] { return job.helpers == 0; });
   }
 
-  void run(const TeamPart& part, std::optional<TeamJob>& team) {
+  void run(int most, const TeamPart& part, std::optional<TeamJob>& team) {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return !free.empty(); });
-    const int size = 1 + std::min(idle, (int)free.size() - 1);
+    const int size = 1 + std::max(0, std::min({most - 1, idle, (int)free.size() - 1}));
     team.emplace(part, std::vector<Workspace*>(free.end() - size, free.end()));
     free.resize(free.size() - size);
     if (size > 1) {
@@ -260,9 +260,9 @@ void Pool::run(int parts, const Part& part) {
   job.failure.rethrow();
 }
 
-void Pool::run_team(const TeamPart& part) {
+void Pool::run_team(int most, const TeamPart& part) {
   std::optional<TeamJob> team;
-  state().run(part, team);
+  state().run(most, part, team);
   team->failure.rethrow();
 }
 

@@ -25,10 +25,10 @@ class Pool {
   // thrown again here, after the others have ended.
   void run(int parts, const std::function<void(int number, Workspace&)>& part);
 
-  // Calls part(member, first, own) once in each thread of a team, as large as there are threads without work at this
+  // Calls part(member, first, own) once in each thread of a team, at most `most` and as many as have no work at this
   // moment: with the first member's workspace, which all share, and its own. Returns when all are done. If one throws,
   // the others throw where they wait for it, and the first exception is thrown again here.
-  void run_team(const std::function<void(const Member&, Workspace& first, Workspace& own)>& part);
+  void run_team(int most, const std::function<void(const Member&, Workspace& first, Workspace& own)>& part);
 
  private:
   struct State;

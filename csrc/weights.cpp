@@ -24,7 +24,10 @@ using Fetch = std::function<void(int column, float* out)>;
 class Packer {
  public:
   Packer(const Network& network, const Tensors& tensors, const Kernels& kernels)
-      : network_(network), tensors_(tensors), kernels_(kernels), head_size_(rounded(network.head_size(), kernels.head_group)) {}
+      : network_(network),
+        tensors_(tensors),
+        kernels_(kernels),
+        head_size_(rounded(network.head_size(), kernels.head_group)) {}
 
   int head_size() const { return head_size_; }
 
@@ -76,7 +79,8 @@ class Packer {
   }
 
   void plan_heads(Matrix& matrix, const std::string& prefix) {
-    const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_, part_columns = network_.heads * stored;
+    const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
+    const int part_columns = network_.heads * stored;
     const char* const names[] = {"query", "key", "value"};
     std::vector<Table> parts;
     Buffer bias(sizeof(float) * 3 * part_columns);

@@ -224,10 +224,33 @@ def test_sequence_has_the_arrays_that_batches_are_packed_from(bert: Tokenizer) -
     assert sequence.ids.shape == sequence.token_types.shape == (len(sequence),)
 
 
+def test_equal_texts_are_tokenized_once_and_all_come_back(bert: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    encode = Tokenizer._encode
+    monkeypatch.setattr(Tokenizer, "_encode", lambda *given: seen.append(given[1]) or encode(*given))
+    texts = ["the fox", "a dog", "the fox", ("the fox", "a dog"), "a dog", "the fox"]
+    sequences = bert.tokenize(texts)
+    assert [text for text in seen if text != "a"] == ["the fox", "a dog", ("the fox", "a dog")]
+    assert [s.tokens for s in sequences] == [bert.tokenize([text])[0].tokens for text in texts]
+
+
+@pytest.mark.parametrize("max_length", [None, 5])
+def test_without_spans_ids_types_and_cuts_are_the_same(both: tuple[Tokenizer, Any], max_length: int | None) -> None:
+    tokenizer, _ = both
+    texts = [*TEXTS, *PAIRS]
+    plain = tokenizer.tokenize(texts, max_length=max_length, spans=False)
+    for ours, expected in zip(plain, tokenizer.tokenize(texts, max_length=max_length), strict=True):
+        np.testing.assert_array_equal(ours.ids, expected.ids)
+        np.testing.assert_array_equal(ours.token_types, expected.token_types)
+        assert ours.truncated == expected.truncated
+        with pytest.raises(InputError, match="knows its ids alone and no text"):
+            _ = ours.tokens
+
+
 def test_sequence_made_from_ids_alone_has_no_tokens() -> None:
     ids = np.zeros(3, np.int32)
     assert len(Sequence(ids, ids)) == 3
-    with pytest.raises(InputError, match="knows no text; use Tokenizer.tokenize"):
+    with pytest.raises(InputError, match="knows its ids alone and no text; use Tokenizer.tokenize"):
         _ = Sequence(ids, ids).tokens
 
 

@@ -137,7 +137,8 @@ void linear_tile(const Linear& a, const Number* panel, int row, int column) {
     b[v] = panel + v * Vec::lanes;
     for (int r = 0; r < R; r++) sum[r][v] = Vec::zero();
   }
-  multiply<R, Vec::tile_vecs, Fetch>(floats_at((void*)a.x, a.rows, row, 0), (ptrdiff_t)a.rows * kGroup, b, kPanel, a.depth, sum);
+  const float* x = floats_at((void*)a.x, a.rows, row, 0);
+  multiply<R, Vec::tile_vecs, Fetch>(x, (ptrdiff_t)a.rows * kGroup, b, kPanel, a.depth, sum);
   finish_tile<R>(a, row, column, sum);
 }
 
@@ -177,8 +178,9 @@ void linear(const Linear& a) {
         continue;
       }
       const float* wide = wide_panel(panel, a.depth, a.scratch);
+      const ptrdiff_t bytes = weight_bytes<Weight>(kPanel, a.depth);
       for_tiles(rows, [&](int row, int size) {
-        prefetch_share((const char*)(panel + (ptrdiff_t)kPanel * a.depth), weight_bytes<Weight>(kPanel, a.depth), row, size, rows);
+        prefetch_share((const char*)panel + bytes, bytes, row, size, rows);
         with_rows(size, [&]<int R>() { linear_tile<R, false>(a, wide, begin + row, column); });
       });
     }

@@ -1,7 +1,8 @@
-// The most that a level's arithmetic can do: multiply-adds on registers alone, on numbers that are neither zero nor grow.
+// The most that a level's arithmetic can do: multiply-adds on registers, or in int8 on the first-level cache, of numbers that
+// are neither zero nor grow.
 
 // Enough sums that no multiply-add waits for the one before it, few enough to stay in registers.
-constexpr int kPeakSums = Vec::tile_rows * Vec::tile_vecs < 12 ? 8 : 12;
+constexpr int kPeakSums = 12;
 
 // Runs `rounds` rounds and returns the operations done: two for each multiply-add.
 double float32_peak(long rounds) {
@@ -17,17 +18,23 @@ double float32_peak(long rounds) {
   return 2.0 * rounds * kPeakSums * Vec::lanes;
 }
 
+// What is multiplied changes its place from round to round, or the compiler would multiply once.
 double int8_peak(long rounds) {
-  alignas(64) int8_t weights[64];
-  alignas(64) Dot::Number numbers[64];
-  for (int i = 0; i < 64; i++) weights[i] = i % 2 ? 3 : -3, numbers[i] = 7;
-  const Dot x = Dot::repeat(numbers), w = Dot::load_weights(weights);
-  const int32_t zeros[16] = {};
+  int8_t weights[kInt8Panel + 2 * Vec::lanes * Dot::depth];
+  Dot::Number numbers[(kPeakSums / 2 + 1) * Dot::depth];
+  for (size_t i = 0; i < sizeof weights; i++) weights[i] = i % 2 ? 3 : -3;
+  for (Dot::Number& number : numbers) number = 7;
+  const int32_t zeros[Vec::lanes] = {};
   Dot sum[kPeakSums];
   for (int i = 0; i < kPeakSums; i++) sum[i] = Dot::load(zeros);
-  for (long round = 0; round < rounds; round++)
+#pragma GCC unroll 4
+  for (long round = 0; round < rounds; round++) {
+    const int8_t* w = weights + (round & 1) * kInt8Panel;
+    const Dot::Number* x = numbers + (round & 1) * Dot::depth;
+    const Dot columns[2] = {Dot::load_weights(w), Dot::load_weights(w + Vec::lanes * Dot::depth)};
 #pragma GCC unroll 16
-    for (int i = 0; i < kPeakSums; i++) sum[i] = dot(sum[i], x, w);
+    for (int i = 0; i < kPeakSums; i++) sum[i] = dot(sum[i], Dot::repeat(x + i / 2 * Dot::depth), columns[i % 2]);
+  }
   volatile float kept = 0;
   for (int i = 0; i < kPeakSums; i++) kept = sum[i].to_float().sum();
   (void)kept;

@@ -149,8 +149,8 @@ void check_probabilities(const Floats& got, const std::vector<Expected>& expecte
 }
 
 void name_case(const Kernels& kernels, const char* what, const Case& c) {
-  check::at("%s attention %s, tokens %d heads %d size %d before %d after %d", name_of(kernels).c_str(), what, c.tokens, c.num_heads,
-            c.head_size, c.before, c.after);
+  check::at("%s attention %s, tokens %d heads %d size %d before %d after %d", name_of(kernels).c_str(), what, c.tokens,
+            c.num_heads, c.head_size, c.before, c.after);
 }
 
 void test_case(const Kernels& kernels, const char* what, const Problem& p) {

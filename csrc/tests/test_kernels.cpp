@@ -107,8 +107,8 @@ struct EmbedCase {
 };
 
 void test_embed(const Kernels& kernels, const EmbedCase& c) {
-  check::at("%s embed %s %s %s token types %d, rows %d columns %d", name_of(kernels).c_str(), name_of_dtype(c.word), name_of_dtype(c.position),
-            name_of_dtype(c.token_type), c.has_token_types, c.rows, c.columns);
+  check::at("%s embed %s %s %s token types %d, rows %d columns %d", name_of(kernels).c_str(), name_of_dtype(c.word),
+            name_of_dtype(c.position), name_of_dtype(c.token_type), c.has_token_types, c.rows, c.columns);
   constexpr int kWords = 11, kPositions = 7, kTypes = 2;
   Random random(c.columns * 31 + c.rows);
   const TestTable word(random, c.word, kWords, c.columns), position(random, c.position, kPositions, c.columns);

@@ -23,7 +23,7 @@ int check_team(Pool& pool, int rounds) {
   std::vector<int> written(64), runs(64);  // no atomics: the barrier itself must order these
   std::set<const Workspace*> own;
   int size = 0;
-  pool.run_team([&](const Member& member, Workspace& first, Workspace& mine) {
+  pool.run_team(64, [&](const Member& member, Workspace& first, Workspace& mine) {
     CHECK((member.number == 0) == (&first == &mine), member.number);
     CHECK(member.number >= 0 && member.number < member.size, member.number, member.size);
     runs[member.number]++;
@@ -54,6 +54,17 @@ void test_members() {
   }
 }
 
+void test_a_team_is_no_larger_than_asked_for() {
+  check::at("most");
+  Pool pool(4);
+  for (int most : {0, 1, 2, 3, 9}) {
+    wait_until_idle();
+    pool.run_team(most, [&](const Member& member, Workspace&, Workspace&) {
+      CHECK(member.size == std::min(4, std::max(1, most)), member.size, most);
+    });
+  }
+}
+
 void test_shares() {
   check::at("shares");
   for (int count : {0, 1, 5, 31, 32, 33, 384, 1000})
@@ -79,7 +90,7 @@ void test_exceptions() {
       check::at("exception of member %d in round %d", thrower, round);
       std::string caught;
       try {
-        pool.run_team([&](const Member& member, Workspace&, Workspace&) {
+        pool.run_team(64, [&](const Member& member, Workspace&, Workspace&) {
           for (int i = 0; i < 10; i++) {
             if (i == round && member.number == thrower % member.size) throw std::runtime_error("broken");
             member.wait();
@@ -107,7 +118,7 @@ void test_many_callers() {
           if ((i + caller) % 2) {
             pool.run(3, [&](int, Workspace&) { enter(), working--, done++; });
           } else {
-            pool.run_team([&](const Member& member, Workspace&, Workspace&) {
+            pool.run_team(64, [&](const Member& member, Workspace&, Workspace&) {
               enter();
               member.wait();
               member.wait();
@@ -160,6 +171,7 @@ void test_idle_pools_sleep() {
 
 int main() {
   test_members();
+  test_a_team_is_no_larger_than_asked_for();
   test_shares();
   test_exceptions();
   test_many_callers();

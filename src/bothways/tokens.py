@@ -74,7 +74,7 @@ class Sequence:
     @property
     def _origin(self) -> tokenizers.Encoding | _Unpacked:
         if self._source is None:
-            raise InputError("this sequence was made from ids alone and knows no text; use Tokenizer.tokenize")
+            raise InputError("this sequence knows its ids alone and no text; use Tokenizer.tokenize with spans=True")
         return self._source
 
 
@@ -124,7 +124,13 @@ class Tokenizer:
         return cls(raw, spec, limit)
 
     def tokenize(
-        self, texts: Iterable[Text], *, max_length: int | None = None, truncation: bool = True, first: int = 0
+        self,
+        texts: Iterable[Text],
+        *,
+        max_length: int | None = None,
+        truncation: bool = True,
+        first: int = 0,
+        spans: bool = True,
     ) -> list[Sequence]:
         """Turn texts into sequences of at most `max_length` tokens.
 
@@ -133,27 +139,34 @@ class Tokenizer:
             max_length: The limit, special tokens included; the checkpoint's own when None.
             truncation: Cut what is too long (a pair's longer half first); False makes it an error.
             first: The number of the first text, for messages.
+            spans: Keep what `Sequence.tokens` and `offsets` are made from, which takes far more memory than the ids.
 
         Raises:
             InputError: A text can't be used as given, or is too long with truncation=False.
         """
         limit = self._limit(max_length)
-        sequences = []
+        sequences: list[Sequence] = []
+        known: dict[Text, Sequence] = {}  # equal texts are tokenized once
         turn = time.perf_counter()
         for number, text in enumerate(texts, first):
+            if isinstance(text, str) and text in known:
+                sequences.append(known[text])
+                continue
             if time.perf_counter() - turn > _TURN:
                 time.sleep(0)
                 turn = time.perf_counter()
             encoding = self._encode(text, number)
             if len(encoding) <= limit:
-                sequences.append(self._sequence(encoding))
+                sequences.append(self._sequence(encoding, spans))
             elif truncation:
-                sequences.append(self._cut(encoding, limit))
+                sequences.append(self._cut(encoding, limit, spans))
             else:
                 allowed = "the model takes" if limit == self.max_tokens else "max_length is"
                 raise InputError(
                     f"text {number} has {len(encoding)} tokens, {allowed} {limit}; pass truncation=True to cut it"
                 )
+            if isinstance(text, str):
+                known[text] = sequences[-1]
         return sequences
 
     def windows(self, text: str, *, max_length: int | None = None, stride: int = 0, number: int = 0) -> list[Sequence]:
@@ -215,12 +228,18 @@ class Tokenizer:
             raise _encode_error(text, number, error) from error
         raise InputError(f"text {number} is {_kind(text)}; give a str, or a tuple of two str for a pair")
 
-    def _sequence(self, encoding: tokenizers.Encoding) -> Sequence:
-        ids = np.array(encoding.ids, np.int32)  # (n,)
-        token_types = np.array(encoding.type_ids, np.int32) if self._typed else np.zeros(len(ids), np.int32)  # (n,)
-        return Sequence(ids, token_types, 0, encoding)
+    @cached_property
+    def _single_typed(self) -> bool:
+        """Whether a single text's tokens have types other than 0; a type depends on the place, never on the text."""
+        return self._typed and any(self._encode("a", 0).type_ids)
 
-    def _cut(self, encoding: tokenizers.Encoding, limit: int) -> Sequence:
+    def _sequence(self, encoding: tokenizers.Encoding, spans: bool = True) -> Sequence:
+        ids = np.array(encoding.ids, np.int32)  # (n,)
+        typed = self._typed if encoding.n_sequences > 1 else self._single_typed
+        token_types = np.array(encoding.type_ids, np.int32) if typed else np.zeros(len(ids), np.int32)  # (n,)
+        return Sequence(ids, token_types, 0, encoding if spans else None)
+
+    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool) -> Sequence:
         """Keep the first tokens of each text so that they fit together with the special tokens.
 
         Chosen from the finished encoding: to truncate before the special tokens are put around, as `tokenizers`
@@ -230,10 +249,12 @@ class Tokenizer:
         special, *texts = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
         sizes = _longest_first(len(texts[0]), len(texts[1]), _capacity(limit, len(special)))
         kept = np.r_[special, texts[0][: sizes[0]], texts[1][: sizes[1]]]
-        return _select(self._sequence(encoding), encoding, kept, len(encoding) - len(kept))
+        return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
 
 
-def _select(whole: Sequence, source: tokenizers.Encoding | _Unpacked, kept: _Indices, truncated: int) -> Sequence:
+def _select(
+    whole: Sequence, source: tokenizers.Encoding | _Unpacked | None, kept: _Indices, truncated: int
+) -> Sequence:
     """The sequence of the tokens at `kept`, put in order."""
     kept = np.sort(kept)
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,15 +16,11 @@ from bothways.spec import DTYPES
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bothways.bench.measure import Figures
     from bothways.encoder import Encoder
 
 __all__ = ["command"]
 
-_LENGTHS = (8, 32, 128, 512)
-_SINGLE_TEXTS = 100  # measured at each length
 _MOST_TEXTS = 5000  # read from an input
-_PEAK_SECONDS = 0.5
 
 #: What is measured without --input: short questions and longer passages.
 _SENTENCES = (
@@ -76,13 +71,15 @@ def command(
     compared before anything is measured.
     """
     from bothways.bench import measure, plot
+    from bothways.bench.machine import record
+    from bothways.bench.report import figures, single_texts
 
     if plot_name is not None:
         plot.check(Path(plot_name))
     candidates = _candidates(levels, DTYPES if all_dtypes else (choice.dtype,), against)
     texts = _texts(input_name, column, format)
     encoder = _encoder(choice)
-    singles = _single_texts(encoder, texts) if latency else {}
+    singles = single_texts(encoder, texts) if latency else {}
     with measure.processes(candidates, choice.model, encoder.engine.threads) as runners:
         results = measure.measure(
             candidates,
@@ -92,7 +89,7 @@ def command(
             latency_texts=singles,
             report=lambda note: click.echo(note, err=True),
         )
-    report = _report(choice.model, encoder, texts, results)
+    report = {**record(), "model": choice.model, **figures(encoder, texts, results)}
     if plot_name is not None:
         plot.draw(report, Path(plot_name))
     click.echo(json.dumps(report, indent=2)) if as_json else _print_report(report)
@@ -129,73 +126,6 @@ def _encoder(choice: ModelChoice) -> Encoder:
     from bothways.encoder import Encoder
 
     return Encoder.from_pretrained(choice.model, revision=choice.revision, threads=choice.threads)
-
-
-def _single_texts(encoder: Encoder, texts: list[str]) -> dict[int, list[str]]:
-    """Texts of about so many tokens each, made by joining and cutting the ones given."""
-    from bothways.tasks.embed import token_limit
-
-    limit = token_limit(encoder.spec, encoder.tokenizer)
-    words = " ".join(texts[:500]).split() or ["a"]
-    singles = {}
-    for length in _LENGTHS:
-        if length > limit:
-            break
-        count, turn = _words_for(encoder, words, length), min(_SINGLE_TEXTS, 6400 // length)
-        starts = [7 * i % max(1, len(words) - count) for i in range(turn)]
-        singles[length] = [" ".join((words * 2)[start : start + count]) for start in starts]
-    return singles
-
-
-def _words_for(encoder: Encoder, words: list[str], tokens: int) -> int:
-    """How many of these words make about so many tokens."""
-    sample = " ".join(words[:200])
-    each = len(encoder.tokenizer.tokenize([sample], max_length=encoder.tokenizer.max_tokens)[0]) / len(sample.split())
-    return max(1, round((tokens - 2) / each))
-
-
-def _report(model: str, encoder: Encoder, texts: list[str], results: list[Figures]) -> dict[str, Any]:
-    from bothways import _native
-    from bothways.bench.machine import operations, record
-    from bothways.bench.measure import ratios
-    from bothways.tasks.embed import token_limit
-
-    limit = token_limit(encoder.spec, encoder.tokenizer)
-    lengths = [len(sequence) for sequence in encoder.tokenizer.tokenize(texts, max_length=limit)]
-    threads, work = encoder.engine.threads, operations(encoder.spec, lengths)
-    rows = {}
-    for figures in results:
-        seconds = median(figures.seconds)
-        row: dict[str, Any] = {
-            "tokens_per_second": round(sum(lengths) / seconds, 1),
-            "texts_per_second": round(len(texts) / seconds, 1),
-            "seconds": [round(second, 5) for second in figures.seconds],
-            "smallest_cosine": round(figures.cosine, 6),
-            "load_seconds": round(figures.load_seconds, 3),
-            "peak_mib": figures.peak_mib and round(figures.peak_mib),
-            "latency_ms": {tokens: _percentiles(single) for tokens, single in figures.latency.items()},
-        }
-        if figures.candidate.is_ours:
-            _, level, dtype = figures.candidate.name.split()
-            peak = _native.measure_peak(level, dtype, threads, _PEAK_SECONDS)
-            row["peak_gflops"] = round(peak / 1e9, 1)
-            row["share_of_peak"] = round(work / seconds / peak, 4)
-        rows[figures.candidate.name] = row
-    return {
-        **record(),
-        "model": model,
-        "threads": threads,
-        "texts": len(texts),
-        "tokens": sum(lengths),
-        "candidates": rows,
-        "ratios": {name: round(value, 3) for name, value in ratios(results).items()},
-    }
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float]:
-    import numpy as np
-
-    return {f"p{p}": round(1000 * float(np.percentile(seconds, p)), 3) for p in (50, 99)}
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -199,7 +199,9 @@ class Embedder:
     def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
             truncation = options.truncation is True
-            return self._tokenizer.tokenize(chunk, max_length=options.max_tokens, truncation=truncation, first=first)
+            return self._tokenizer.tokenize(
+                chunk, max_length=options.max_tokens, truncation=truncation, first=first, spans=False
+            )
 
         return self._run(texts, tokenize, options)
 
