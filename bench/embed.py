@@ -21,7 +21,7 @@ def candidates() -> list[Candidate]:
     best = level_in_force()
     levels = [ours(best, dtype) for dtype in DTYPES]
     if best == "amx":
-        levels.append(ours("avx512", "float32"))
+        levels += [ours("avx512", "float32"), ours("avx512", "int8")]
     if best in ("amx", "avx512"):
         levels.append(ours("avx2", "float32"))
     rivals = [

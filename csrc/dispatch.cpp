@@ -10,15 +10,22 @@ namespace {
 // Best first.
 const Kernels* const all[] = {
 #if defined(__x86_64__)
+    amx::kernels,
     avx512::kernels,
     avx2::kernels,
 #endif
     generic::kernels,
 };
 
+std::string why_unusable(const Kernels& table) {
+  const std::string missing = cpu::missing(table.needs);
+  if (!missing.empty() || !table.works || table.works()) return missing;
+  return "this machine offers the instructions, but they give wrong results";
+}
+
 std::vector<Level> find_levels() {
   std::vector<Level> result;
-  for (const Kernels* tables : all) result.push_back({tables->level, tables, cpu::missing(tables->needs)});
+  for (const Kernels* tables : all) result.push_back({tables->level, tables, why_unusable(*tables)});
   return result;
 }
 
@@ -54,6 +61,11 @@ const Kernels& kernels(const Level& level, const std::string& dtype) {
   throw std::invalid_argument("dtype '" + dtype + "' is unknown; the native engine has " + names);
 }
 
-const Kernels& plain_kernels(const Level& level) { return *level.tables; }
+const Kernels& plain_kernels(const Level& level) {
+#if defined(__x86_64__)
+  if (level.tables == amx::kernels) return *avx512::kernels;  // amx needs all that avx512 needs
+#endif
+  return *level.tables;
+}
 
 }  // namespace bothways

@@ -24,7 +24,7 @@ const Level& level(const std::string& name);
 // A level's table for a dtype; std::invalid_argument for an unknown one.
 const Kernels& kernels(const Level&, const std::string& dtype);
 
-// The table for rows that aren't a network's own, such as a head's: in float32.
+// The table for rows that aren't a network's own, such as a head's: in float32 throughout.
 const Kernels& plain_kernels(const Level&);
 
 }  // namespace bothways

@@ -1,6 +1,6 @@
 // The table of kernels: everything that depends on the instruction set, behind function pointers.
 //
-// Each level (generic, avx2, avx512) fills one table for each dtype in its own translation unit, compiled with
+// Each level (generic, avx2, avx512, amx) fills one table for each dtype in its own translation unit, compiled with
 // its own flags. A table also decides how it stores what its products read: `weight` (a packed matrix), `operand`
 // (the left side of a product) and `heads` (queries, keys and values on their way to attention) are opaque to
 // everybody else. Two kinds of storage are float32 and the same for all: `hidden`, plain rows that lie `stride`
@@ -128,6 +128,12 @@ struct Kernels {
   // What a thread does before its first and after its last kernel; null for nothing.
   void (*enter)() = nullptr;
   void (*leave)() = nullptr;
+
+  // Tells whether the instructions do what they should; null where nobody has seen them fail. May be called without enter.
+  bool (*works)() = nullptr;
+
+  // Attention takes e^(score / score_unit): queries are packed multiplied by it.
+  float score_unit = 1;
 };
 
 // Every level has as many tables: float32, bfloat16, int8.
@@ -136,5 +142,6 @@ constexpr int kDtypes = 3;
 namespace generic { extern const Kernels kernels[kDtypes]; }
 namespace avx2 { extern const Kernels kernels[kDtypes]; }
 namespace avx512 { extern const Kernels kernels[kDtypes]; }
+namespace amx { extern const Kernels kernels[kDtypes]; }
 
 }  // namespace bothways

@@ -169,7 +169,10 @@ double attention_error(const Kernels& kernels, Problem& p) {
   Numbers weight = p.random.numbers(width * p.hidden);
   for (double& value : weight) value /= 8;  // scores of a trained network's size: e^x multiplies their errors
   const Numbers bias = p.random.numbers(width);
-  const Matrix matrix = pack_matrix(floats(weight, 0).floats(), floats(bias, 0).floats(), width, p.hidden, kernels);
+  Buffer packed_weight = floats(weight, 0), packed_bias = floats(bias, 0);
+  for (int i = 0; i < p.hidden * p.hidden; i++) packed_weight.floats()[i] *= kernels.score_unit;  // the queries'
+  for (int i = 0; i < p.hidden; i++) packed_bias.floats()[i] *= kernels.score_unit;
+  const Matrix matrix = pack_matrix(packed_weight.floats(), packed_bias.floats(), width, p.hidden, kernels);
   const Buffer x = products.operand(products.floats(p.x, p.rows, p.hidden).floats(), p.rows, p.hidden);
   Buffer heads(kernels.heads_bytes(p.rows, p.heads, p.size)), out(kernels.operand_bytes(p.rows, p.hidden));
   Buffer context(floats_bytes(p.rows, p.hidden)), scratch(sizeof(float) * kernels.attention_scratch(p.rows, p.size));

@@ -102,7 +102,7 @@ class Packer {
   }
 
   // What queries are multiplied by, so that scores need not be.
-  float scale(int part) const { return part == 0 ? 1 / std::sqrt((float)network_.head_size()) : 1; }
+  float scale(int part) const { return part == 0 ? kernels_.score_unit / std::sqrt((float)network_.head_size()) : 1; }
 
   void plan_attention_output(Matrix& matrix, const std::string& name) {
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;

@@ -40,7 +40,7 @@ struct FeedForward {
 };
 
 struct Layer {
-  Matrix heads;  // queries, keys and values of all heads; queries scaled by 1 / sqrt(head size)
+  Matrix heads;  // queries, keys and values of all heads; queries scaled by score_unit / sqrt(head size)
   Matrix attention_output;
   NormWeights attention_norm;
   std::vector<FeedForward> feed_forward;

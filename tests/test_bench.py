@@ -123,7 +123,7 @@ def test_the_command_measures_every_dtype(bert_folder: Path, tmp_path: Path) -> 
     assert list(report["candidates"]) == [f"bothways {level} {dtype}" for dtype in _native.dtypes()]
     for row in report["candidates"].values():
         assert len(row["seconds"]) == 2
-        assert row["tokens_per_second"] > 0 and row["share_of_peak"] > 0 and row["smallest_cosine"] > 0.9
+        assert row["tokens_per_second"] > 0 and 0 <= row["share_of_peak"] < 1 and row["smallest_cosine"] > 0.9
         assert row["latency_ms"]["8"]["p50"] <= row["latency_ms"]["8"]["p99"]
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = run("--model", str(bert_folder), "--input", str(texts), "--rounds", "1", "--one-dtype", "--no-latency")

@@ -89,7 +89,7 @@ def test_a_network_in_a_subfolder_embeds_as_in_sentence_transformers(
     shutil.copytree(minilm, tmp_path / "0_Transformer", ignore=shutil.ignore_patterns("1_Pooling", "modules.json"))
     texts = ["The network lies one folder down.", "short"]
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(texts)
-    np.testing.assert_allclose(load(tmp_path).embed(texts), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(load(tmp_path).embed(texts), expected, rtol=0, atol=2e-5)
 
 
 def test_prompts_are_put_in_front_as_in_sentence_transformers(small: Any) -> None:

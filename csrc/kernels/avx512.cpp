@@ -11,6 +11,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "gemm_f32.h"
 
+#include "quantize.h"
+
 #include "gemm_int8.h"
 
 #include "attention_f32.h"

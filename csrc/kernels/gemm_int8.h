@@ -1,11 +1,9 @@
-// Products in int8, written once over Dot: rows scaled one by one when they become an operand, weights column by column
-// when they are packed, sums exact in 32 bits, results float32.
+// Products in int8, written once over Dot: sums exact in 32 bits, results float32.
 //
 // x * w = (row's scale * column's scale) * sum(q * p), q and p whole numbers in [-127, 127]. Where the instruction wants
 // q without a sign, an operand holds q + Dot::offset, and each column's sum starts at -offset * (sum of its p).
 
 constexpr int kInt8Panel = Vec::lanes * Vec::tile_vecs;
-constexpr float kInt8Largest = 127;
 
 // A row's numbers in one cache line.
 constexpr int kDotGroup = 64 / sizeof(Dot::Number);
@@ -24,15 +22,9 @@ struct Int8Operand {
   }
 
   static void store(void* operand, int rows, int row, int columns, const GroupedRow& from) {
-    Vec largest = Vec::zero(), broken = Vec::zero();  // broken is NaN where a number is NaN or infinite
-    for (int c = 0; c < whole_groups(columns); c += Vec::lanes) {
-      const Vec x = Vec::load(from.at(c));
-      largest = max(largest, max(x, Vec::zero() - x));
-      broken = multiply_add(x, Vec::zero(), broken);
-    }
-    const float top = largest.largest(), scale = top / kInt8Largest + broken.sum();
+    const float scale = row_scale(from, columns);
     scales(operand, rows, columns)[row] = scale;
-    const Vec factor = Vec::all(scale > 0 ? 1 / scale : 0);
+    const Vec factor = Vec::all(factor_of(scale));
     for (int c = 0; c < whole_groups(columns); c += Vec::lanes)
       Dot::store(clamp(Vec::load(from.at(c)) * factor, -kInt8Largest, kInt8Largest), at(operand, rows, row, c));
   }
@@ -53,17 +45,10 @@ inline void pack_int8_panel(const float* weight, int columns, int depth, int8_t*
   for (int column = 0; column < kInt8Panel; column++) {
     const float* from = weight + (ptrdiff_t)column * depth;
     const int count = column < columns ? depth : 0;
-    float largest = 0, broken = 0;
-    for (int k = 0; k < count; k++) {
-      const float size = __builtin_fabsf(from[k]);
-      if (size > largest) largest = size;
-      broken += from[k] * 0;
-    }
-    const float scale = largest / kInt8Largest + broken, factor = scale > 0 ? 1 / scale : 0;
+    const float scale = column_scale(from, count), factor = factor_of(scale);
     int32_t sum = 0;
     for (int k = 0; k < whole_dots(depth); k++) {
-      const float q = k < count ? __builtin_rintf(from[k] * factor) : 0;
-      const int8_t p = q > kInt8Largest ? 127 : q < -kInt8Largest ? -127 : q == q ? (int8_t)q : 0;
+      const int8_t p = k < count ? to_int8(from[k], factor) : 0;
       out[(ptrdiff_t)(k / Dot::depth * kInt8Panel + column) * Dot::depth + k % Dot::depth] = p;
       sum += p;
     }

@@ -116,19 +116,28 @@ void convert(const Convert& a) {
     Operand::store(a.operand, a.rows, row, a.columns, {a.floats + (ptrdiff_t)row * kGroup, (ptrdiff_t)a.rows * kGroup});
 }
 
+// The sum of part(c) for c = 0, lanes, ... below `columns`: four at a time, which don't wait for one another.
+template <class Part>
+inline float sum_of(int columns, Part part) {
+  Vec sum[4] = {Vec::zero(), Vec::zero(), Vec::zero(), Vec::zero()};
+  int c = 0;
+  for (; c + 3 * Vec::lanes < columns; c += 4 * Vec::lanes)
+    for (int i = 0; i < 4; i++) sum[i] = sum[i] + part(c + i * Vec::lanes);
+  for (; c < columns; c += Vec::lanes) sum[0] = sum[0] + part(c);
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])).sum();
+}
+
 template <class Operand>
 void norm(const Norm& a) {
   const float scale = 1.0f / a.columns;
   for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
     float* x = a.hidden + (ptrdiff_t)row * a.stride;
-    Vec sum = Vec::zero(), squares = Vec::zero();
-    for (int c = 0; c < a.columns; c += Vec::lanes) sum = sum + Vec::load(x + c);  // zeros past the columns
-    Vec mean = Vec::all(sum.sum() * scale);
-    for (int c = 0; c < a.columns; c += Vec::lanes) {
-      Vec d = (Vec::load(x + c) - mean).first(a.columns - c);
-      squares = multiply_add(d, d, squares);
-    }
-    Vec factor = Vec::all(1.0f / __builtin_sqrtf(squares.sum() * scale + a.eps));
+    Vec mean = Vec::all(sum_of(a.columns, [&](int c) { return Vec::load(x + c); }) * scale);  // zeros past the columns
+    const float squares = sum_of(a.columns, [&](int c) {
+      const Vec d = (Vec::load(x + c) - mean).first(a.columns - c);
+      return d * d;
+    });
+    Vec factor = Vec::all(1.0f / __builtin_sqrtf(squares * scale + a.eps));
     for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) {
       Vec y = (Vec::load(x + c) - mean) * factor;
       multiply_add(y, Vec::load(a.weight + c), Vec::load(a.bias + c)).store(x + c);
@@ -167,8 +176,15 @@ inline void add_row(const Table& table, ptrdiff_t row, int columns, float* out) 
   for (; c < columns; c++) out[c] += one_float(table.dtype, table.data, at + c);
 }
 
+// A table is larger than any cache and its rows are read in no order, so the next one is asked for early.
+inline void prefetch_row(const Table& table, ptrdiff_t row, int columns) {
+  const ptrdiff_t bytes = columns * (table.dtype == Dtype::f32 ? sizeof(float) : sizeof(uint16_t));
+  for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char*)table.data + row * bytes + at);
+}
+
 void embed(const Embed& a) {
   for (int row = 0; row < a.rows; row++) {
+    if (row + 1 < a.rows) prefetch_row(a.word, a.ids[row + 1], a.columns);
     float* out = a.hidden + (ptrdiff_t)row * a.stride;
     for (int c = 0; c < a.stride; c++) out[c] = 0;
     add_row(a.word, a.ids[row], a.columns, out);

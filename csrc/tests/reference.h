@@ -55,11 +55,14 @@ void for_tables(Test test) {
     }
     for (int i = 0; i < kDtypes; i++) {
       const Kernels& kernels = level.tables[i];
-      const KernelsInUse use(kernels);
       std::printf("level %s, %s\n", level.name, kernels.dtype);
-      test(kernels);
+      const auto run = [&] {
+        const KernelsInUse use(kernels);
+        test(kernels);
+      };
+      run();
       const FloatMode mode;  // subnormal numbers are zero
-      test(kernels);
+      run();
     }
   }
 }
@@ -69,14 +72,29 @@ inline bool is(const Kernels& kernels, const char* dtype) { return !std::strcmp(
 // The name of a table, for messages.
 inline std::string name_of(const Kernels& kernels) { return std::string(kernels.level) + " " + kernels.dtype; }
 
+// Tables of level amx hold operands, weights and heads in bfloat16, or in two parts of it for float32.
+inline bool has_tiles(const Kernels& kernels) { return !std::strcmp(kernels.level, "amx"); }
+
+// The relative error of a number in such a form. Products of two low parts are left out, which is as much again.
+inline double part_error(const Kernels& kernels) {
+  if (!has_tiles(kernels)) return 0;
+  return is(kernels, "float32") ? 0x1.8p-17 : 0x1p-8;
+}
+
 // How far a table's stored numbers may be from those given. In int8 they are whole multiples of the largest / 127; a weight
 // in bfloat16 has 8 bits.
 inline double weight_error(const Kernels& kernels, double weight, double largest_of_column) {
   if (is(kernels, "int8")) return 0.5001 * largest_of_column / 127;
-  return is(kernels, "bfloat16") ? std::abs(weight) * 0x1p-8 : 0;
+  return std::abs(weight) * (is(kernels, "bfloat16") ? 0x1p-8 : part_error(kernels));
 }
-inline double operand_error(const Kernels& kernels, double largest_of_row) {
-  return is(kernels, "int8") ? 0.5001 * largest_of_row / 127 : 0;
+inline double operand_error(const Kernels& kernels, double x, double largest_of_row) {
+  return is(kernels, "int8") ? 0.5001 * largest_of_row / 127 : std::abs(x) * part_error(kernels);
+}
+// How far an activation of x may be off: a few roundings of a number as large as x; where tiles multiply, GELU is
+// approximated as an operand's form allows.
+inline double activation_error(const Kernels& kernels, Activation activation, double x) {
+  const double rough = has_tiles(kernels) && activation == Activation::gelu ? is(kernels, "float32") ? 4e-7 : 4e-5 : 0;
+  return activation == Activation::none ? 0 : 8 * kUnit * std::max(1.0, std::abs(x)) + rough;
 }
 
 inline double reference_activation(Activation activation, double x) {

@@ -202,8 +202,8 @@ void test_norm(const Kernels& kernels, int rows, int columns, int gap, float eps
   for (int row = 0; row < rows; row++) {
     const float* kept = hidden.data() + (ptrdiff_t)row * stride;
     const float top = *std::max_element(kept, kept + whole, [](float a, float b) { return std::abs(a) < std::abs(b); });
-    const double off = operand_error(kernels, std::abs(top));
-    for (int c = 0; c < whole; c++) CHECK(std::abs(copy[(size_t)row * whole + c] - kept[c]) <= off, row, c);
+    for (int c = 0; c < whole; c++)
+      CHECK(std::abs(copy[(size_t)row * whole + c] - kept[c]) <= operand_error(kernels, kept[c], std::abs(top)), row, c);
     for (int c = whole; row + 1 < rows && c < stride; c++) CHECK(std::isnan(kept[c]), row, c);
   }
   for (int row = 0; row < rows; row++) {  // alone, a row gets the same bits
@@ -262,7 +262,10 @@ void test_convert(const Kernels& kernels, int rows, int columns) {
   for (int row = 0; row < rows; row++) {
     double top = 0;
     for (int c = 0; c < columns; c++) top = std::max(top, (double)std::abs(x[(size_t)row * columns + c]));
-    for (int c = 0; c < columns; c++) expected.push_back({x[(size_t)row * columns + c], operand_error(kernels, top)});
+    for (int c = 0; c < columns; c++) {
+      const float value = x[(size_t)row * columns + c];
+      expected.push_back({value, operand_error(kernels, value, top)});
+    }
   }
   const int whole = whole_groups(columns);
   check_rows(read_operand(kernels, operand, rows, columns).data(), whole, expected, rows, columns, whole);

@@ -1,0 +1,425 @@
+// Attention of one sequence by tiles: head by head, 16 queries against all keys, 32 keys at a time.
+//
+// Scores come in powers of two (Kernels::score_unit), so a share is 2^score, over the sum of all. No largest score is
+// looked for first: 2^score is as exact far from 1 as near to it. Where a row's sum leaves what float32 holds well, the row is
+// computed again with its largest score taken off; a row's numbers decide, so its bits depend on nothing else.
+
+constexpr float kLeastSum = 0x1p-100f, kMostSum = 0x1p100f;
+
+constexpr int kKeys = 32;  // taken at a time: two tiles of scores
+
+// How scores become shares. Scores begin at kStart: so many times `score_unit` stand for a share of 1.
+template <int kParts>
+struct Shares;
+
+// float32: 2^x to 2e-7 relative, 2^(whole sixteenths) from a table times a polynomial of the rest. While tiles multiply,
+// additions and permutations cost less than multiply-adds.
+alignas(64) constexpr float kSixteenths[16] = {
+    1.0f, 1.04427373f, 1.09050775f, 1.13878858f, 1.18920708f, 1.24185777f, 1.29683959f, 1.35425556f,
+    1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f, 1.68179286f, 1.75625217f, 1.8340081f, 1.91520655f};
+template <>
+struct Shares<2> {
+  static constexpr float kUnit = 1.4426950408889634f, kStart = 0;
+
+  static Vec exp2(Vec x) {
+    const Vec to_sixteenths = Vec::all(0x1.8p19f);  // adding it leaves the nearest sixteenth in the last bits
+    const Vec shifted = x + to_sixteenths, whole = shifted - to_sixteenths, d = x - whole;
+    const Vec power = {_mm512_permutexvar_ps(_mm512_castps_si512(shifted.v), Vec::load(kSixteenths).v)};
+    Vec p = multiply_add(d, Vec::all(0.0555041087f), Vec::all(0.240226507f));
+    p = multiply_add(p, d, Vec::all(0.693147181f));
+    p = multiply_add(p, d, Vec::all(1));
+    return {_mm512_scalef_ps((p * power).v, whole.v)};
+  }
+
+  // The part-th bfloat16 parts of 32 shares, of which `keep` stay.
+  static void make(Vec x, Vec y, uint32_t keep, __m512i (&part)[2]) {
+    x.v = _mm512_maskz_mov_ps((__mmask16)keep, exp2(x).v);
+    y.v = _mm512_maskz_mov_ps((__mmask16)(keep >> 16), exp2(y).v);
+    part[0] = to_bf16(x, y);
+    part[1] = to_bf16(x - low_half(part[0]), y - high_half(part[0]));
+  }
+
+  // Which of 32 keys stands in a column of a half's scores.
+  static constexpr int key(int half, int column) { return half * 16 + column; }
+};
+
+// bfloat16: a share's bits themselves, as whole numbers of 16 bits. 256 * (x + 127), rounded, is 2^x's exponent and, behind
+// it, 8 bits of x's fraction f. What 2^f has in their place is less by a number that a table of 64 knows: 1.8e-3 relative in
+// the mean, where rounding to bfloat16 alone makes 1.7e-3 (Schraudolph, A fast, compact approximation of the exponential
+// function, 1999). Packing saturates: shares below 2^-127 become 0, above 2^127 not a number, which the sum shows.
+alignas(64) constexpr uint8_t kFractions[64] = {
+    0, 1, 2, 4, 4, 6, 7, 8, 9, 10, 10, 12, 12, 13, 14, 15, 15, 16, 17, 17, 18, 18, 19, 19, 20, 20, 20, 21, 21, 21, 21, 21,
+    21, 22, 22, 21, 21, 21, 21, 21, 21, 20, 20, 19, 19, 19, 18, 17, 17, 16, 15, 15, 13, 13, 12, 11, 9, 9, 7, 6, 5, 3, 2, 1};
+template <>
+struct Shares<1> {
+  static constexpr float kUnit = 256 * 1.4426950408889634f, kStart = 256 * 127;
+
+  static void make(Vec x, Vec y, uint32_t keep, __m512i (&part)[1]) {
+    const __m512i bits = _mm512_packus_epi32(_mm512_cvtps_epi32(x.v), _mm512_cvtps_epi32(y.v));
+    const __m512i over =
+        _mm512_maskz_permutexvar_epi8(0x5555555555555555, _mm512_srli_epi16(bits, 2), load_line(kFractions));
+    part[0] = _mm512_maskz_srli_epi16(keep, _mm512_subs_epu16(bits, over), 1);
+  }
+
+  // Packing takes fours from both halves in turn.
+  static constexpr int key(int half, int column) { return column / 4 * 8 + half * 4 + column % 4; }
+};
+
+// Keys as the right side of a product: [block of 32 keys][half][step][part] tiles. What stands behind the last key means
+// nothing.
+template <int kParts>
+inline void pack_keys(const char* keys, ptrdiff_t panel_bytes, int tokens, int steps, char* out) {
+  for (int first = 0; first < tokens; first += kKeys)
+    for (int half = 0; half < 2; half++)
+      for (int step = 0; step < steps; step++)
+        for (int part = 0; part < kParts; part++, out += kTileBytes) {
+          const char* from = keys + step * panel_bytes + ((ptrdiff_t)first * kParts + part) * kLine;
+          __m512i line[16];
+#pragma GCC unroll 16
+          for (int i = 0; i < 16; i++) line[i] = load_line(from + (ptrdiff_t)Shares<kParts>::key(half, i) * kParts * kLine);
+          transpose(line);
+#pragma GCC unroll 16
+          for (int i = 0; i < 16; i++) store_line(out + i * kLine, line[i]);
+        }
+}
+
+// Values as the right side: [block of 32 keys][tile of 16 columns][part] tiles, zeros past the last key.
+template <int kParts>
+inline void pack_values(const char* values, ptrdiff_t panel_bytes, int tokens, int steps, char* out) {
+  alignas(64) uint16_t low[32], high[32];
+  for (int i = 0; i < 32; i++) {
+    low[i] = i / 2 + i % 2 * 32;
+    high[i] = low[i] + 16;
+  }
+  const __m512i to_low = load_line(low), to_high = load_line(high);
+  for (int first = 0; first < tokens; first += kKeys)
+    for (int step = 0; step < steps; step++)
+      for (int part = 0; part < kParts; part++) {
+        char* to = out + ((ptrdiff_t)(first / kKeys * steps + step) * 2 * kParts + part) * kTileBytes;
+        for (int key = first; key < first + kKeys; key += 2, to += kLine) {
+          const char* from = values + step * panel_bytes + ((ptrdiff_t)key * kParts + part) * kLine;
+          const __m512i even = key < tokens ? load_line(from) : _mm512_setzero_si512();
+          const __m512i odd = key + 1 < tokens ? load_line(from + kParts * kLine) : _mm512_setzero_si512();
+          store_line(to, _mm512_permutex2var_epi16(even, to_low, odd));
+          store_line(to + kParts * kTileBytes, _mm512_permutex2var_epi16(even, to_high, odd));
+        }
+      }
+}
+
+// One head of one sequence.
+struct TileHead {
+  const char* queries;        // the sequence's first row
+  const char *keys, *values;  // packed
+  ptrdiff_t panel_bytes;      // of the queries' storage
+  int tokens, steps;          // steps along the head's size
+};
+
+// What 16 queries come to: the context of up to 64 columns, still to be divided by the sums.
+struct alignas(64) Context {
+  float at[kTileRows][64];
+  float sums[kTileRows][16];  // all 16 the same
+};
+
+template <int kParts>
+struct alignas(64) Room {
+  float scores[2][kTileRows][kKeys];
+  char shares[2][kParts][kTileBytes];
+  float shift[kTileRows];  // what is taken off a row's scores
+  Context contexts[2];
+};
+
+// A tile of one number throughout is loaded from one line, row after row.
+alignas(64) constexpr auto kOnes = [] {
+  struct {
+    uint16_t bf16[32];
+  } line{};
+  for (uint16_t& one : line.bf16) one = 0x3f80;
+  return line;
+}();
+template <int kParts>
+alignas(64) constexpr auto kStarts = [] {
+  struct {
+    float at[16];
+  } line{};
+  for (float& start : line.at) start = Shares<kParts>::kStart;
+  return line;
+}();
+
+// The lanes of 32 keys, from `first` on, that stand for a token.
+inline uint32_t tokens_from(int first, int tokens) {
+  const int left = tokens - first;
+  return left >= kKeys ? ~0u : left <= 0 ? 0 : (1u << left) - 1;
+}
+
+// scores (tile 4) = queries * keys, both halves of 32 keys. A head of one step in bfloat16 leaves tiles free: with kStay
+// queries stay in tile 2, and ones in tile 3.
+template <int kParts, bool kStay = false>
+inline void score_keys(const TileHead& h, int query, int first, Room<kParts>& room) {
+  float* out = room.scores[first / kKeys % 2][0];
+  const char* keys = h.keys + (ptrdiff_t)first / kKeys * 2 * h.steps * kParts * kTileBytes;
+  for (int half = 0; half < 2 && first + Shares<kParts>::key(half, 0) < h.tokens; half++) {
+    const char* queries = h.queries + (ptrdiff_t)query * kParts * kLine;
+    tile_load<4>(&kStarts<kParts>, 0);
+    for (int step = 0; step < h.steps; step++, keys += kParts * kTileBytes, queries += h.panel_bytes) {
+      tile_load<7>(keys);
+      if constexpr (kStay) {
+        tile_dot_bf16<4, 2, 7>();
+        continue;
+      }
+      if constexpr (kParts == 2) {
+        tile_load<6>(queries + kLine, kParts * kLine);
+        tile_dot_bf16<4, 6, 7>();
+      }
+      tile_load<6>(queries, kParts * kLine);
+      tile_dot_bf16<4, 6, 7>();
+      if constexpr (kParts == 2) {
+        tile_load<7>(keys + kTileBytes);
+        tile_dot_bf16<4, 6, 7>();
+      }
+    }
+    tile_store<4>(out + half * 16, sizeof room.scores[0][0]);
+  }
+}
+
+template <int kParts, bool kShift>
+inline void share_keys(const TileHead& h, int first, Room<kParts>& room) {
+  const int turn = first / kKeys % 2;
+  const uint32_t keep = tokens_from(first, h.tokens);
+#pragma GCC unroll 4
+  for (int row = 0; row < kTileRows; row++) {
+    const float* from = room.scores[turn][row];
+    Vec x = Vec::load(from), y = Vec::load(from + 16);
+    if constexpr (kShift) {
+      const Vec shift = Vec::all(room.shift[row]);
+      x = x - shift;
+      y = y - shift;
+    }
+    __m512i part[kParts];
+    Shares<kParts>::make(x, y, keep, part);
+    for (int i = 0; i < kParts; i++) store_line(room.shares[turn][i] + row * kLine, part[i]);
+  }
+}
+
+// context (tiles 0 to kTiles - 1) += shares * values; sums (tile 5) += shares * ones, which costs less than adding lanes
+template <int kParts, int kTiles, bool kStay>
+inline void add_values(const TileHead& h, int first, int column_tile, Room<kParts>& room) {
+  const int turn = first / kKeys % 2;
+  const char* values = h.values + ((ptrdiff_t)first / kKeys * h.steps * 2 + column_tile) * kParts * kTileBytes;
+  const auto add = [&]<int T>() __attribute__((always_inline)) {
+    if constexpr (T < kTiles) {
+      tile_load<7>(values + T * kParts * kTileBytes);
+      if constexpr (kParts == 2) tile_dot_bf16<T, 4, 7>();
+      tile_dot_bf16<T, 6, 7>();
+      if constexpr (kParts == 2) {
+        tile_load<7>(values + (T * kParts + 1) * kTileBytes);
+        tile_dot_bf16<T, 6, 7>();
+      }
+    }
+  };
+  tile_load<6>(room.shares[turn][0]);
+  if constexpr (kParts == 2) tile_load<4>(room.shares[turn][1]);
+  if constexpr (kStay) {
+    tile_dot_bf16<5, 6, 3>();
+  } else {
+    tile_load<7>(&kOnes, 0);
+    if constexpr (kParts == 2) tile_dot_bf16<5, 4, 7>();
+    tile_dot_bf16<5, 6, 7>();
+  }
+  add.template operator()<0>();
+  add.template operator()<1>();
+  add.template operator()<2>();
+  add.template operator()<3>();
+}
+
+// 16 queries' context, 16 * kTiles columns of it. The next keys' scores and the last ones' values are multiplied while
+// shares are made.
+template <int kParts, int kTiles, bool kStay, bool kShift>
+void attend(const TileHead& h, int query, int column_tile, Room<kParts>& room, Context& context) {
+  tile_zero<0>();
+  tile_zero<1>();
+  if constexpr (kStay) {
+    tile_load<2>(h.queries + (ptrdiff_t)query * kLine);
+    tile_load<3>(&kOnes, 0);
+  } else {
+    tile_zero<2>();
+    tile_zero<3>();
+  }
+  tile_zero<5>();
+  score_keys<kParts, kStay>(h, query, 0, room);
+  for (int first = 0; first < h.tokens; first += kKeys) {
+    if (first + kKeys < h.tokens) score_keys<kParts, kStay>(h, query, first + kKeys, room);
+    if (first > 0) add_values<kParts, kTiles, kStay>(h, first - kKeys, column_tile, room);
+    share_keys<kParts, kShift>(h, first, room);
+  }
+  add_values<kParts, kTiles, kStay>(h, (h.tokens - 1) / kKeys * kKeys, column_tile, room);
+  constexpr ptrdiff_t kStride = sizeof context.at[0];
+  tile_store<5>(context.sums);
+  tile_store<0>(context.at[0], kStride);
+  tile_store<1>(context.at[0] + 16, kStride);
+  if constexpr (kTiles > 2) tile_store<2>(context.at[0] + 32, kStride);
+  if constexpr (kTiles > 2) tile_store<3>(context.at[0] + 48, kStride);
+}
+
+// The 16 queries' sums side by side.
+inline Vec gather_sums(const Context& context) {
+  const __m512i rows = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return {_mm512_i32gather_ps(_mm512_slli_epi32(rows, 4), context.sums[0], sizeof(float))};
+}
+
+// Finds the largest score of the `count` rows whose sum says that they need it; tells if there are any.
+template <int kParts>
+inline bool find_shifts(const TileHead& h, int query, int count, Vec sums, Room<kParts>& room) {
+  const __mmask16 good = _mm512_cmp_ps_mask(sums.v, _mm512_set1_ps(kLeastSum), _CMP_GT_OQ) &
+                         _mm512_cmp_ps_mask(sums.v, _mm512_set1_ps(kMostSum), _CMP_LT_OQ);
+  const uint32_t bad = ~good & ((1u << count) - 1);
+  Vec::zero().store(room.shift);
+  if (!bad) return false;
+  for (int row = 0; row < count; row++)
+    if (bad >> row & 1) room.shift[row] = -3.4e38f;
+  for (int first = 0; first < h.tokens; first += kKeys) {
+    score_keys<kParts>(h, query, first, room);
+    for (int row = 0; row < count; row++)
+      for (int i = 0; i < kKeys; i++) {
+        const bool stands = first + Shares<kParts>::key(i / 16, i % 16) < h.tokens;
+        const float score = room.scores[first / kKeys % 2][row][i] - Shares<kParts>::kStart;
+        if (stands && bad >> row & 1 && score > room.shift[row]) room.shift[row] = score;
+      }
+  }
+  return true;
+}
+
+// The shares as they were multiplied with the values.
+template <int kParts>
+void write_shares(const TileHead& h, int query, int count, const Context& context, Room<kParts>& room, float* out) {
+  for (int first = 0; first < h.tokens; first += kKeys) {
+    score_keys<kParts>(h, query, first, room);
+    const uint32_t keep = tokens_from(first, h.tokens);
+    for (int row = 0; row < count; row++) {
+      const float* scores = room.scores[first / kKeys % 2][row];
+      const Vec shift = Vec::all(room.shift[row]), sum = Vec::all(context.sums[row][0]);
+      __m512i part[kParts];
+      Shares<kParts>::make(Vec::load(scores) - shift, Vec::load(scores + 16) - shift, keep, part);
+      Vec x = Vec::zero(), y = Vec::zero();
+      for (int i = kParts - 1; i >= 0; i--) {
+        x = x + low_half(part[i]);
+        y = y + high_half(part[i]);
+      }
+      float* to = out + (ptrdiff_t)(query + row) * h.tokens + first;
+      _mm512_mask_storeu_ps(to, (__mmask16)keep, (x / sum).v);
+      _mm512_mask_storeu_ps(to + 16, (__mmask16)(keep >> 16), (y / sum).v);
+    }
+  }
+}
+
+inline ptrdiff_t key_bytes(int tokens, int steps, int parts) {
+  return (ptrdiff_t)blocks(tokens, kKeys) * 2 * steps * parts * kTileBytes;
+}
+
+template <int kParts>
+size_t tiles_attention_scratch(int tokens, int head_size) {
+  return (2 * key_bytes(tokens, blocks(head_size, kBlock), kParts) + sizeof(Room<kParts>) + kLine) / sizeof(float);
+}
+
+// All heads of one sequence. Write::write(a, row, column, 32 numbers) puts away a part of a row's context.
+template <int kParts, class Write>
+class TileAttention {
+ public:
+  explicit TileAttention(const Attention& a) : a_(a), steps_(a.head_size / kBlock) {
+    char* scratch = (char*)a.scratch + (kLine - (uintptr_t)a.scratch % kLine) % kLine;
+    room_ = (Room<kParts>*)scratch;
+    keys_ = scratch + sizeof *room_;
+    head_.tokens = a.end - a.begin;
+    head_.steps = steps_;
+    head_.panel_bytes = TileHeads<kParts>::panel_bytes(a.rows);
+    head_.keys = keys_;
+    head_.values = keys_ + key_bytes(head_.tokens, steps_, kParts);
+  }
+
+  void run() {
+    for (int head = a_.first_head; head < smaller(a_.last_head, a_.num_heads); head++) one_head(head);
+  }
+
+ private:
+  // Up to two steps' columns of 16 queries.
+  struct Work {
+    int query, step, turn;
+  };
+
+  // Each 16 queries' numbers are put away after the next 16 are on their way.
+  void one_head(int head) {
+    const int all = a_.num_heads * steps_;  // panels of all queries
+    const auto panel = [&](int part) { return TileHeads<kParts>::at(a_.heads, a_.rows, a_.begin, part * all + head * steps_); };
+    head_.queries = panel(0);
+    pack_keys<kParts>(panel(1), head_.panel_bytes, head_.tokens, steps_, keys_);
+    pack_values<kParts>(panel(2), head_.panel_bytes, head_.tokens, steps_, (char*)head_.values);
+    Work before{-1, 0, 0};
+    for (int query = 0; query < head_.tokens; query += kTileRows)
+      for (int step = 0; step < steps_; step += 2) {
+        const Work work{query, step, before.turn ^ 1};
+        compute<false>(work);
+        if (before.query >= 0) finish(head, before);
+        before = work;
+      }
+    finish(head, before);
+  }
+
+  template <bool kShift>
+  void compute(const Work& work) {
+    Context& context = room_->contexts[work.turn];
+    if (steps_ == 1)
+      attend<kParts, 2, kParts == 1, kShift>(head_, work.query, 0, *room_, context);
+    else if (work.step + 1 < steps_)
+      attend<kParts, 4, false, kShift>(head_, work.query, 2 * work.step, *room_, context);
+    else
+      attend<kParts, 2, false, kShift>(head_, work.query, 2 * work.step, *room_, context);
+  }
+
+  void finish(int head, const Work& work) {
+    const int count = smaller(kTileRows, head_.tokens - work.query);
+    const Context& context = room_->contexts[work.turn];
+    Vec sums = gather_sums(context);
+    if (find_shifts<kParts>(head_, work.query, count, sums, *room_)) {
+      compute<true>(work);
+      sums = gather_sums(context);
+    }
+    alignas(64) float factors[kTileRows];
+    (Vec::all(1) / sums).store(factors);
+    for (int row = 0; row < count; row++) {
+      const Vec factor = Vec::all(factors[row]);
+      for (int i = 0; i < 2 && work.step + i < steps_; i++) {
+        const float* from = context.at[row] + i * kBlock;
+        Write::write(a_, a_.begin + work.query + row, (head * steps_ + work.step + i) * kBlock, Vec::load(from) * factor,
+                     Vec::load(from + 16) * factor);
+      }
+    }
+    if (a_.probabilities && work.step == 0)
+      write_shares<kParts>(head_, work.query, count, context, *room_,
+                           a_.probabilities + (ptrdiff_t)head * head_.tokens * head_.tokens);
+  }
+
+  const Attention& a_;
+  const int steps_;
+  Room<kParts>* room_;
+  char* keys_;
+  TileHead head_;
+};
+
+template <int kParts>
+struct ContextToOperand {
+  static void write(const Attention& a, int row, int column, Vec first, Vec second) {
+    Bf16Format<kParts>::store32(a.out, a.num_heads * a.head_size, row, column, first, second);
+  }
+};
+template <int kParts>
+void attention_bf16(const Attention& a) {
+  TileAttention<kParts, ContextToOperand<kParts>>(a).run();
+}
+
+// int8's operand wants whole rows, so the context is floats.
+struct ContextToFloats {
+  static void write(const Attention& a, int row, int column, Vec first, Vec second) {
+    first.store(floats_at(a.out, a.rows, row, column / kGroup));
+    second.store(floats_at(a.out, a.rows, row, column / kGroup + 1));
+  }
+};
+void attention_to_floats(const Attention& a) { TileAttention<1, ContextToFloats>(a).run(); }
