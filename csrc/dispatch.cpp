@@ -61,11 +61,6 @@ const Kernels& kernels(const Level& level, const std::string& dtype) {
   throw std::invalid_argument("dtype '" + dtype + "' is unknown; the native engine has " + names);
 }
 
-const Kernels& plain_kernels(const Level& level) {
-#if defined(__x86_64__)
-  if (level.tables == amx::kernels) return *avx512::kernels;  // amx needs all that avx512 needs
-#endif
-  return *level.tables;
-}
+const Kernels& plain_kernels(const Level& level) { return level.tables->plain ? *level.tables->plain : *level.tables; }
 
 }  // namespace bothways

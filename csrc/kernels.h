@@ -134,6 +134,9 @@ struct Kernels {
 
   // Attention takes e^(score / score_unit): queries are packed multiplied by it.
   float score_unit = 1;
+
+  // The table for rows that must be float32 throughout, such as a head's, where it isn't the level's own.
+  const Kernels* plain = nullptr;
 };
 
 // Every level has as many tables: float32, bfloat16, int8.

@@ -73,7 +73,8 @@ constexpr Kernels bf16_table(const char* dtype) {
           .enter = tiles_enter,
           .leave = tiles_leave,
           .works = tiles_work,
-          .score_unit = Shares<1>::kUnit};
+          .score_unit = Shares<1>::kUnit,
+          .plain = avx512::kernels};  // amx needs all that avx512 needs
 }
 
 constexpr Kernels float32_table() {
