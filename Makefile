@@ -4,7 +4,7 @@ PIP_FLAGS = --quiet --disable-pip-version-check
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find src csrc -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.cpp' -o -name '*.h' \))
 TEST = .venv-test/bin
 
-.PHONY: demo test lint cpp-test python-test stubs bench clean
+.PHONY: demo test lint cpp-test python-test fuzz stubs bench clean
 
 demo: .venv-demo/ready
 	@.venv-demo/bin/python examples/demo.py
@@ -43,6 +43,10 @@ cpp-test: .venv-test/ready
 
 python-test: .venv-test/ready
 	$(TEST)/python -m pytest
+
+# The differential tests with many more random cases than the tests take.
+fuzz: .venv-test/ready
+	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py
 
 # Writes the C++ module's stub anew; a test compares it.
 stubs: .venv-test/ready

@@ -17,6 +17,7 @@
 #include "measure.h"
 #include "model.h"
 #include "self_test.h"
+#include "wordpiece.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -35,6 +36,13 @@ FloatsOut make_array(const std::vector<size_t>& shape) {
   float* data = new float[count ? count : 1];
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   return FloatsOut(data, shape.size(), shape.data(), owner);
+}
+
+// A NumPy array that owns a vector.
+nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> owned(std::vector<int32_t>&& values) {
+  auto* kept = new std::vector<int32_t>(std::move(values));
+  nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<int32_t>*>(p); });
+  return {kept->data(), {kept->size()}, owner};
 }
 
 Activation activation_by_name(const std::string& name) {
@@ -175,6 +183,57 @@ FloatsOut apply_head(const Head& self, const FloatsIn& x) {
   return out;
 }
 
+std::u32string characters(nb::handle text) {
+  std::u32string result;
+  for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text.ptr()); i++)
+    result.push_back(PyUnicode_READ_CHAR(text.ptr(), i));
+  return result;
+}
+
+void make_word_piece(WordPiece* self, const nb::dict& pieces, std::string prefix, int32_t unknown, int longest_word,
+                     const std::vector<nb::str>& added, std::vector<int32_t> before, std::vector<int32_t> after) {
+  Vocabulary vocabulary{{}, std::move(prefix), unknown, longest_word, {}, std::move(before), std::move(after)};
+  for (auto [piece, id] : pieces) vocabulary.pieces.emplace_back(nb::cast<std::string>(piece), nb::cast<int32_t>(id));
+  for (const nb::str& token : added) vocabulary.added.push_back(characters(token));
+  new (self) WordPiece(std::move(vocabulary));
+}
+
+Place place_by_name(const std::string& name) {
+  if (name == "word") return Place::word;
+  if (name == "alone") return Place::alone;
+  if (name == "space") return Place::space;
+  throw std::invalid_argument("a place is 'word', 'alone' or 'space', not '" + name + "'");
+}
+
+void teach(WordPiece& self, uint32_t character, const std::optional<std::vector<std::pair<std::string, std::string>>>& units) {
+  if (!units) return self.leave(character);
+  std::vector<Unit> taught;
+  for (const auto& [bytes, place] : *units) {
+    if (bytes.size() > sizeof(Unit::bytes)) throw std::invalid_argument("a unit is one character");
+    Unit& unit = taught.emplace_back();
+    std::copy(bytes.begin(), bytes.end(), unit.bytes);
+    unit.size = (uint8_t)bytes.size();
+    unit.place = place_by_name(place);
+  }
+  self.teach(character, taught);
+}
+
+// The texts are read where Python keeps them, without the GIL: `texts` holds them, and a str never changes.
+nb::tuple encode_texts(const WordPiece& self, const nb::tuple& texts, int64_t most) {
+  std::vector<TextView> views;
+  for (nb::handle text : texts) {
+    if (!PyUnicode_Check(text.ptr())) throw nb::type_error("a text is a str");
+    views.push_back({PyUnicode_DATA(text.ptr()), (int)PyUnicode_KIND(text.ptr()), (size_t)PyUnicode_GET_LENGTH(text.ptr())});
+  }
+  Pieces found;
+  {
+    nb::gil_scoped_release release;
+    found = self.encode(views, most);
+  }
+  std::vector<uint32_t> unfamiliar(found.unfamiliar.begin(), found.unfamiliar.end());
+  return nb::make_tuple(owned(std::move(found.ids)), found.ends, found.counts, unfamiliar);
+}
+
 std::vector<std::string> cpu_features() {
   std::istringstream names(cpu::feature_names());
   std::vector<std::string> result;
@@ -233,6 +292,18 @@ NB_MODULE(_native, m) {
                    "token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, "
                    "rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], "
                    "numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]"));
+  nb::class_<WordPiece>(m, "WordPiece", "Texts to token ids; the characters that it can take are taught.")
+      .def("__init__", &make_word_piece, "pieces"_a, nb::kw_only(), "prefix"_a, "unknown"_a, "longest_word"_a, "added"_a,
+           "before"_a, "after"_a,
+           nb::sig("def __init__(self, pieces: dict[str, int], *, prefix: str, unknown: int, longest_word: int, "
+                   "added: list[str], before: list[int], after: list[int]) -> None"))
+      .def("teach", &teach, "character"_a, "units"_a.none(),
+           "What becomes of a character: (UTF-8 character, \"word\", \"alone\" or \"space\") each; None where it depends.")
+      .def("encode", &encode_texts, "texts"_a, "most"_a,
+           nb::sig("def encode(self, texts: tuple[str, ...], most: int) -> "
+                   "tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]"),
+           "Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar "
+           "characters), and the unfamiliar characters.");
   nb::class_<Head>(m, "Head", "x -> x @ weight.T + bias, each row independent of the others.")
       .def("__init__", &make_head, "weight"_a, "bias"_a.none(), nb::kw_only(), "level"_a,
            nb::sig("def __init__(self, weight: numpy.typing.NDArray[numpy.float32], "

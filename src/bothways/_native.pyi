@@ -1,5 +1,6 @@
 """The native engine's core: see csrc/."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -43,6 +44,21 @@ class Model:
     def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], *, vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, activation: str, eps: float, level: str, dtype: str, threads: int) -> None: ...
 
     def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
+
+class WordPiece:
+    """Texts to token ids; the characters that it can take are taught."""
+
+    def __init__(self, pieces: dict[str, int], *, prefix: str, unknown: int, longest_word: int, added: list[str], before: list[int], after: list[int]) -> None: ...
+
+    def teach(self, character: int, units: Sequence[tuple[str, str]] | None) -> None:
+        """
+        What becomes of a character: (UTF-8 character, "word", "alone" or "space") each; None where it depends.
+        """
+
+    def encode(self, texts: tuple[str, ...], most: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
+        """
+        Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar characters), and the unfamiliar characters.
+        """
 
 class Head:
     """x -> x @ weight.T + bias, each row independent of the others."""

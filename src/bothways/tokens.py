@@ -1,7 +1,7 @@
 """Texts to sequences: token ids, token types, and on request every token's text and place in the original.
 
-The work is done by the `tokenizers` library. A `Tokenizer` is never changed after it is made, so that any number
-of threads may use it at once.
+The work is done by the `tokenizers` library, or, where ids alone are wanted, by a fast path that gives the same. Any
+number of threads may use a `Tokenizer` at once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from bothways.spec import Spec
 if TYPE_CHECKING:
     import tokenizers
 
+    from bothways.wordpiece import FastWordPiece
+
 __all__ = ["Sequence", "Text", "Tokenizer"]
 
 #: What a user gives: a text, or a pair of texts that the model reads together.
@@ -37,6 +39,9 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # `tokenizers.encode` holds Python's lock, so a thread that tokenizes would keep the thread that feeds the engine
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
 _TURN = 0.002
+
+# To make the fast path takes as long as some hundred texts do without it: whoever has one text should not wait for it.
+_FAST_AFTER = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +111,7 @@ class Tokenizer:
         self._raw = raw
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
+        self._texts_seen = 0
 
     @classmethod
     def from_folder(cls, folder: Path, spec: Spec) -> Tokenizer:
@@ -145,28 +151,30 @@ class Tokenizer:
             InputError: A text can't be used as given, or is too long with truncation=False.
         """
         limit = self._limit(max_length)
+        texts = list(texts)
+        found: list[Sequence | None] = [None] * len(texts) if spans else self._fast_sequences(texts, limit)
         sequences: list[Sequence] = []
         known: dict[Text, Sequence] = {}  # equal texts are tokenized once
         turn = time.perf_counter()
-        for number, text in enumerate(texts, first):
-            if isinstance(text, str) and text in known:
-                sequences.append(known[text])
-                continue
-            if time.perf_counter() - turn > _TURN:
-                time.sleep(0)
-                turn = time.perf_counter()
-            encoding = self._encode(text, number)
-            if len(encoding) <= limit:
-                sequences.append(self._sequence(encoding, spans))
-            elif truncation:
-                sequences.append(self._cut(encoding, limit, spans))
-            else:
+        for number, (text, sequence) in enumerate(zip(texts, found, strict=True), first):
+            if sequence is None and isinstance(text, str):
+                sequence = known.get(text)
+            if sequence is None:
+                if time.perf_counter() - turn > _TURN:
+                    time.sleep(0)
+                    turn = time.perf_counter()
+                encoding = self._encode(text, number)
+                cut = len(encoding) > limit
+                sequence = self._cut(encoding, limit, spans) if cut else self._sequence(encoding, spans)
+                if isinstance(text, str):
+                    known[text] = sequence
+            if sequence.truncated and not truncation:
                 allowed = "the model takes" if limit == self.max_tokens else "max_length is"
                 raise InputError(
-                    f"text {number} has {len(encoding)} tokens, {allowed} {limit}; pass truncation=True to cut it"
+                    f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}; "
+                    "pass truncation=True to cut it"
                 )
-            if isinstance(text, str):
-                known[text] = sequences[-1]
+            sequences.append(sequence)
         return sequences
 
     def windows(self, text: str, *, max_length: int | None = None, stride: int = 0, number: int = 0) -> list[Sequence]:
@@ -198,6 +206,27 @@ class Tokenizer:
         step = capacity - stride
         starts = range(0, max(len(content) - stride, 1), step)
         return [_select(whole, source, np.r_[special, content[at : at + capacity]], 0) for at in starts]
+
+    def _fast_sequences(self, texts: list[Text], limit: int) -> list[Sequence | None]:
+        """The sequences of the texts that the fast path takes, and None for the others."""
+        self._texts_seen += len(texts)
+        singles = [text for text in texts if isinstance(text, str)]
+        if self._texts_seen < _FAST_AFTER or len(singles) < len(texts) or not self._fast:
+            return [None] * len(texts)
+        if limit <= self._fast.num_special:
+            return [None] * len(texts)
+        found = self._fast.encode(singles, limit)
+        return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
+
+    @cached_property
+    def _fast(self) -> FastWordPiece | None:
+        from bothways.wordpiece import FastWordPiece
+
+        return FastWordPiece.for_tokenizer(self._raw)
+
+    @cached_property
+    def _zeros(self) -> IntArray:
+        return np.zeros(self._rows, np.int32)
 
     def _limit(self, max_length: int | None) -> int:
         if max_length is None:

@@ -19,6 +19,7 @@ __all__ = ["NativeEngine", "level_in_force"]
 #: What is read where the checkpoint has it.
 _TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type")
 
+
 def level_in_force() -> str:
     """Return the level that new engines use: BOTHWAYS_LEVEL, or the best that this machine can run.
 

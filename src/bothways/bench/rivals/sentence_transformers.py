@@ -20,9 +20,7 @@ def load(recipe: Recipe) -> Callable[[list[str]], FloatArray]:
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(recipe.threads)
-    model = SentenceTransformer(
-        str(recipe.folder), device="cpu", model_kwargs={"dtype": getattr(torch, recipe.dtype)}
-    )
+    model = SentenceTransformer(str(recipe.folder), device="cpu", model_kwargs={"dtype": getattr(torch, recipe.dtype)})
 
     def embed(texts: list[str]) -> FloatArray:
         rows = model.encode(texts, batch_size=_BATCH, convert_to_tensor=True, convert_to_numpy=False)
