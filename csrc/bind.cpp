@@ -176,7 +176,7 @@ FloatsOut apply_head(const Head& self, const FloatsIn& x) {
 }
 
 std::vector<std::string> cpu_features() {
-  std::istringstream names(cpu::feature_names());
+  std::istringstream names(cpu::found().names);
   std::vector<std::string> result;
   for (std::string name; names >> name;) result.push_back(name);
   return result;
