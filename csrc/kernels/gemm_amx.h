@@ -299,8 +299,7 @@ void linear_bf16(const Linear& a) {
   switch (a.into) {
     case Into::heads: return multiply_all<Format, IntoHeads<kParts>>(a);
     case Into::hidden: return multiply_all<Format, IntoHidden>(a);
-    case Into::floats: return multiply_all<Format, IntoFloats<Activation::none>>(a);
-    case Into::operand:
+    case Into::inner:
       return with_activation(a.activation, [&]<Activation activation>() {
         multiply_all<Format, IntoOperand<Format, activation>>(a);
       });
@@ -311,8 +310,7 @@ void linear_tiles_int8(const Linear& a) {
   switch (a.into) {
     case Into::heads: return multiply_all<Int8Format, IntoHeads<1>>(a);
     case Into::hidden: return multiply_all<Int8Format, IntoHidden>(a);
-    case Into::operand: return;  // a row's scale is known only when the whole row is
-    case Into::floats:
+    case Into::inner:  // floats: a row's scale is known only when the whole row is
       return with_activation(a.activation, [&]<Activation activation>() {
         multiply_all<Int8Format, IntoFloats<activation>>(a);
       });
