@@ -235,7 +235,7 @@ nb::tuple encode_texts(const WordPiece& self, const nb::tuple& texts, int64_t mo
 }
 
 std::vector<std::string> cpu_features() {
-  std::istringstream names(cpu::feature_names());
+  std::istringstream names(cpu::found().names);
   std::vector<std::string> result;
   for (std::string name; names >> name;) result.push_back(name);
   return result;

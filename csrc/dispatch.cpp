@@ -2,43 +2,40 @@
 
 #include <stdexcept>
 
-#include "cpu.h"
-
 namespace bothways {
 namespace {
 
-// Best first.
-const Kernels* const all[] = {
-#if defined(__x86_64__)
-    amx::kernels,
-    avx512::kernels,
-    avx2::kernels,
-#endif
-    generic::kernels,
-};
-
-std::string why_unusable(const Kernels& table) {
-  const std::string missing = cpu::missing(table.needs);
+std::string why_unusable(const Kernels& table, const cpu::Found& found) {
+  const std::string missing = found.missing(table.needs);
   if (!missing.empty() || !table.works || table.works()) return missing;
   return "this machine offers the instructions, but they give wrong results";
 }
 
-std::vector<Level> find_levels() {
+}  // namespace
+
+std::vector<Level> find_levels(const std::vector<const Kernels*>& all, const cpu::Found& found) {
   std::vector<Level> result;
-  for (const Kernels* tables : all) result.push_back({tables->level, tables, why_unusable(*tables)});
+  for (const Kernels* tables : all) result.push_back({tables->level, tables, why_unusable(*tables, found)});
   return result;
 }
 
-}  // namespace
-
 const std::vector<Level>& levels() {
-  static const std::vector<Level> once = find_levels();
+  static const std::vector<Level> once = find_levels(
+      {
+#if defined(__x86_64__)
+          amx::kernels,
+          avx512::kernels,
+          avx2::kernels,
+#endif
+          generic::kernels,
+      },
+      cpu::found());
   return once;
 }
 
-const Level& level(const std::string& name) {
+const Level& level(const std::string& name, const std::vector<Level>& among) {
   std::string names;
-  for (const Level& candidate : levels()) {
+  for (const Level& candidate : among) {
     const bool usable = candidate.unusable.empty();
     if (name.empty() && usable) return candidate;
     if (name == candidate.name) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.h"
 #include "kernels.h"
 
 namespace bothways {
@@ -14,12 +15,15 @@ struct Level {
   std::string unusable;   // why it can't run here; empty if it can
 };
 
-// Every level of this build, best first.
+// The levels of these tables, best first, on a machine with what was found.
+std::vector<Level> find_levels(const std::vector<const Kernels*>& all, const cpu::Found&);
+
+// Every level of this build on this machine, best first.
 const std::vector<Level>& levels();
 
 // A level by name; "" means the best usable. Throws std::invalid_argument for a name that is unknown or can't run here: a
 // level is never silently replaced by another.
-const Level& level(const std::string& name);
+const Level& level(const std::string& name, const std::vector<Level>& among = levels());
 
 // A level's table for a dtype; std::invalid_argument for an unknown one.
 const Kernels& kernels(const Level&, const std::string& dtype);

@@ -17,8 +17,9 @@ enum class Dtype { f32, f16, bf16 };
 
 enum class Activation { none, gelu, gelu_tanh, gelu_fast, quick_gelu, relu, silu, tanh };
 
-// Where a product goes: storage with room for `rows` rows, or added to hidden rows.
-enum class Into { operand, floats, heads, hidden };
+// Where a product goes: storage with room for `rows` rows, or added to hidden rows. `inner` is for another product
+// to read: floats if the table converts them first, else an operand.
+enum class Into { inner, heads, hidden };
 
 // Columns are stored in groups of 16; storage always has room for whole groups, and fills the rest with zeros.
 constexpr int kGroup = 16;

@@ -74,7 +74,6 @@ double measure_linear(const Kernels& kernels, int rows, int columns, int depth, 
   const Matrix matrix = pack_matrix(weight.floats(), bias.floats(), columns, depth, kernels);
   const Buffer x(kernels.operand_bytes(rows, depth)), scratch(kernels.linear_scratch(depth));
   kernels.convert({.floats = floats.floats(), .rows = rows, .columns = depth, .operand = x.data()});
-  const Into inner = kernels.converts_inner ? Into::floats : Into::operand;
   const Buffer out(std::max({sizeof(float) * whole_row_groups(rows) * stride, kernels.operand_bytes(rows, columns),
                              floats_bytes(rows, columns)}));
   const Linear product{.x = x.data(),
@@ -84,7 +83,7 @@ double measure_linear(const Kernels& kernels, int rows, int columns, int depth, 
                        .columns = columns,
                        .depth = depth,
                        .activation = gelu ? Activation::gelu : Activation::none,
-                       .into = gelu ? inner : Into::hidden,
+                       .into = gelu ? Into::inner : Into::hidden,
                        .out = out.data(),
                        .stride = stride,
                        .scratch = scratch.data()};

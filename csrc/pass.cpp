@@ -137,11 +137,8 @@ void Pass::feed_forward(const Layer& layer) {
     const auto operand = [&](int block) -> void* { return inner_ + (block - begin) * bytes; };
     const auto floats = [&](int block) { return (float*)((char*)floats_ + (block - begin) * bytes); };
     for (int block = begin; block < end; block++) {
-      const Matrix& inner = layer.feed_forward[block].inner;
-      if (kernels_.converts_inner)
-        linear(x_, inner, network_.activation, Into::floats, floats(block));
-      else
-        linear(x_, inner, network_.activation, Into::operand, operand(block));
+      void* const out = kernels_.converts_inner ? floats(block) : operand(block);
+      linear(x_, layer.feed_forward[block].inner, network_.activation, Into::inner, out);
     }
     member_.wait();
     if (kernels_.converts_inner) {

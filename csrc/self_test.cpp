@@ -114,14 +114,9 @@ double product_error(const Kernels& kernels, Problem& p) {
   const Numbers weight = p.random.numbers(p.hidden * p.hidden), bias = p.random.numbers(p.hidden);
   const Matrix matrix = pack_matrix(floats(weight, 0).floats(), floats(bias, 0).floats(), p.hidden, p.hidden, kernels);
   const Buffer x = products.operand(products.floats(p.x, p.rows, p.hidden).floats(), p.rows, p.hidden);
-  Buffer y(kernels.operand_bytes(p.rows, p.hidden));
-  if (kernels.converts_inner) {
-    Buffer inner(floats_bytes(p.rows, p.hidden));
-    products.linear(x, matrix, p.rows, Activation::gelu, Into::floats, inner);
-    y = products.operand(inner.floats(), p.rows, p.hidden);
-  } else {
-    products.linear(x, matrix, p.rows, Activation::gelu, Into::operand, y);
-  }
+  Buffer y(kernels.converts_inner ? floats_bytes(p.rows, p.hidden) : kernels.operand_bytes(p.rows, p.hidden));
+  products.linear(x, matrix, p.rows, Activation::gelu, Into::inner, y);
+  if (kernels.converts_inner) y = products.operand(y.floats(), p.rows, p.hidden);
   Numbers expected = product(p.x, weight, bias, p.hidden);
   for (double& value : expected) value = gelu(value);
   return largest_difference(products.rows_of(y, p.rows, p.hidden).floats(), p.hidden, expected, p.hidden);

@@ -16,10 +16,12 @@ from bothways import _native
 from bothways.bench import candidates, plot
 from bothways.bench.candidates import Candidate, ours, rival
 from bothways.bench.machine import operations, record
-from bothways.bench.measure import measure, processes, ratios
+from bothways.bench.measure import Figures, measure, processes, ratios
+from bothways.bench.report import figures
 from bothways.bench.rivals.recipe import Recipe
 from bothways.checkpoint import open_checkpoint
 from bothways.cli import main
+from bothways.encoder import Encoder
 from bothways.errors import BothwaysError, InputError, UnsupportedModel
 
 FAST = Candidate("bothways generic float32", "bothways", "float32")
@@ -80,6 +82,25 @@ def test_operations_of_minilm_by_hand(minilm: Path) -> None:
     assert operations(spec, [10, 10]) == 2 * operations(spec, [10])
 
 
+def test_the_share_of_peak_is_operations_a_second_over_the_peak(
+    bert_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.from_pretrained(str(bert_folder), threads=3)
+    texts, tokens = ["the cat", "the dog sat", "a bird"], 4 + 5 + 4
+    # 2 layers, each with 4 weights of 20 x 20 and 2 of 20 x 36; every token attends to its own text's.
+    work = 2 * (2 * tokens * (4 * 20 * 20 + 2 * 20 * 36) + 2 * 2 * 20 * (4 * 4 + 5 * 5 + 4 * 4))
+    peaks = {("generic", "float32", 3): 1e9, ("avx2", "int8", 3): 4e9}
+    monkeypatch.setattr(_native, "measure_peak", lambda level, dtype, threads, seconds: peaks[level, dtype, threads])
+    seconds = [1.0, work / 0.5e9, 1e-9]  # the median round reaches half of the first peak
+    wanted = [ours("generic", "float32"), ours("avx2", "int8"), SLOW]
+    rows = figures(encoder, texts, [Figures(each, seconds=seconds) for each in wanted])["candidates"]
+    assert rows["bothways generic float32"]["peak_gflops"] == 1
+    assert rows["bothways generic float32"]["share_of_peak"] == 0.5
+    assert rows["bothways avx2 int8"]["share_of_peak"] == 0.125
+    assert rows["bothways generic float32"]["tokens_per_second"] * work / tokens == pytest.approx(0.5e9)
+    assert "share_of_peak" not in rows["rival float32"]
+
+
 def test_the_record_names_the_machine_and_the_versions() -> None:
     found = record()
     assert "levels" in found["cpu"]
@@ -123,7 +144,7 @@ def test_the_command_measures_every_dtype(bert_folder: Path, tmp_path: Path) -> 
     assert list(report["candidates"]) == [f"bothways {level} {dtype}" for dtype in _native.dtypes()]
     for row in report["candidates"].values():
         assert len(row["seconds"]) == 2
-        assert row["tokens_per_second"] > 0 and 0 <= row["share_of_peak"] < 1 and row["smallest_cosine"] > 0.9
+        assert row["tokens_per_second"] > 0 and row["peak_gflops"] > 0 and row["smallest_cosine"] > 0.9
         assert row["latency_ms"]["8"]["p50"] <= row["latency_ms"]["8"]["p99"]
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = run("--model", str(bert_folder), "--input", str(texts), "--rounds", "1", "--one-dtype", "--no-latency")
