@@ -48,8 +48,9 @@ class FastWordPiece:
         """Make one, or None where the tokenizer does anything but what this class knows of."""
         from tokenizers import models, normalizers, pre_tokenizers
 
-        given: Any = raw.normalizer
-        steps = list(given) if isinstance(given, normalizers.Sequence) else [given]
+        steps: Any = raw.normalizer
+        if not isinstance(steps, normalizers.Sequence):
+            steps = [steps]
         if not (
             isinstance(raw.model, models.WordPiece)
             and all(isinstance(step, normalizers.BertNormalizer | normalizers.Lowercase) for step in steps)
