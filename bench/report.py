@@ -19,20 +19,30 @@ def read(name: str) -> dict[str, Any]:
     return result
 
 
+def taken(name: str) -> bool:
+    """Whether there are results of a bench; says what makes them if not."""
+    found = (RESULTS / f"{name}.json").exists()
+    if not found:
+        print(f"bench/results/{name}.json is missing; `python bench/{name}.py` makes it", file=sys.stderr)
+    return found
+
+
 def report() -> str:
     """The Markdown between the marks."""
     embed = read("embed")
-    return "\n\n".join(
-        [
-            speed_table(embed),
-            f"![Thousand tokens/s on web sentences]({CHART})",
-            ratio_table(embed),
-            latency_table(embed),
-            quality_table(read("quality")),
-            startup_table(read("startup")),
-            scale_table(read("scale")),
-        ]
-    )
+    # Until bench/latency.py has run, single texts are those that bench/embed.py once measured, without the longest.
+    latency = read("latency") if taken("latency") else embed["workloads"]["short"]
+    parts = [
+        speed_table(embed),
+        f"![Thousand tokens/s on web sentences]({CHART})",
+        ratio_table(embed),
+        *([base_table(read("base"))] if taken("base") else []),
+        latency_table(latency),
+        quality_table(read("quality")),
+        startup_table(read("startup")),
+        scale_table(read("scale")),
+    ]
+    return "\n\n".join(parts)
 
 
 def speed_table(found: dict[str, Any]) -> str:
@@ -46,16 +56,18 @@ def speed_table(found: dict[str, Any]) -> str:
     ]
     for name in workloads["docs"]["candidates"]:
         rows = [workload["candidates"][name] for workload in workloads.values()]
-        package = name.split()[0]
-        shown = f"**{name}**" if package == "bothways" else name.replace(package, with_version(found, package), 1)
         speeds = " | ".join(f"{row['tokens_per_second'] / 1000:.1f}" for row in rows)
         share = f"{100 * rows[1]['share_of_peak']:.0f} %" if "share_of_peak" in rows[1] else ""
-        lines.append(f"| {shown} | {speeds} | {share} | {rows[-1]['peak_mib']} MiB |")
+        lines.append(f"| {shown(found, name)} | {speeds} | {share} | {rows[-1]['peak_mib']} MiB |")
     return "\n".join(lines)
 
 
-def with_version(found: dict[str, Any], package: str) -> str:
-    return f"{package} {found['versions'].get(package) or ''}".strip()
+def shown(found: dict[str, Any], name: str) -> str:
+    """A candidate's name: ours bold, others with their version."""
+    package = name.split()[0]
+    if package == "bothways":
+        return f"**{name}**"
+    return name.replace(package, f"{package} {found['versions'].get(package) or ''}".strip(), 1)
 
 
 def ratio_table(found: dict[str, Any]) -> str:
@@ -69,8 +81,30 @@ def ratio_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def base_table(found: dict[str, Any]) -> str:
+    """Every candidate's speed, and for ours its ratio to each of the others."""
+    rivals = [name for name in found["candidates"] if not name.startswith("bothways")]
+    lines = [
+        f"| {found['model']}, {found['texts']} texts of docs | thousand tokens/s | of the peak | "
+        + "".join(f"/ {rival} | " for rival in rivals)
+        + "peak memory |",
+        "|---|---|---|" + "---|" * len(rivals) + "---|",
+    ]
+    for name, row in found["candidates"].items():
+        ratios = (found["ratios"].get(f"{name} / {rival}") for rival in rivals)
+        cells = [
+            shown(found, name),
+            f"{row['tokens_per_second'] / 1000:.1f}",
+            f"{100 * row['share_of_peak']:.0f} %" if "share_of_peak" in row else "",
+            *(f"{ratio:.2f}" if ratio else "" for ratio in ratios),
+            f"{row['peak_mib']} MiB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def latency_table(found: dict[str, Any]) -> str:
-    rows = found["workloads"]["short"]["candidates"]
+    rows = found["candidates"]
     lengths = list(next(iter(rows.values()))["latency_ms"])
     lines = [
         "| one text of so many tokens, ms: p50 (p99) | " + " | ".join(lengths) + " |",

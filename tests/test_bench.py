@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bothways import _native
+from bothways import Encoder, _native
 from bothways.bench import candidates, plot
 from bothways.bench.candidates import Candidate, ours, rival
 from bothways.bench.machine import operations, record
 from bothways.bench.measure import Figures, measure, processes, ratios
-from bothways.bench.report import figures
+from bothways.bench.report import figures, single_texts
 from bothways.bench.rivals.recipe import Recipe
 from bothways.checkpoint import open_checkpoint
 from bothways.cli import main
@@ -29,7 +29,7 @@ SLOW = Candidate("rival float32", "rival", "float32")
 
 
 class Fake:
-    """A candidate that takes the given seconds and gives the given vectors."""
+    """A candidate that takes the given seconds and gives the given vectors; `asked` are the single texts."""
 
     load_seconds = 1.5
     peak_mib = 7.0
@@ -37,11 +37,13 @@ class Fake:
     def __init__(self, seconds: list[float], vectors: Any = ((1.0, 0.0), (0.0, 1.0))) -> None:
         self.seconds = iter(seconds)
         self.vectors = np.array(vectors, np.float32)
+        self.asked: list[list[str]] = []
 
     def embed(self, texts: list[str]) -> tuple[float, Any]:
         return next(self.seconds), self.vectors
 
     def alone(self, texts: list[str]) -> list[float]:
+        self.asked.append(texts)
         return [0.25] * len(texts)
 
 
@@ -53,6 +55,26 @@ def test_figures_are_of_the_rounds_after_the_first_and_ratios_of_the_same_round(
     assert results[0].latency == {8: [0.25] * 3}
     assert results[1].load_seconds == 1.5
     assert results[1].peak_mib == 7.0
+
+
+def test_single_texts_are_dealt_out_to_the_rounds_behind_warm_ups() -> None:
+    runner = Fake([1.0] * 9)
+    singles = {8: ["a", "b", "c"], 16: ["d"]}
+    results = measure([FAST], [runner], ["a", "b"], rounds=2, latency_texts=singles, pause=0)
+    a, d = singles.values()
+    assert runner.asked == [a, a, ["a", "c"], d, d, a, a, ["b"]]  # a round: settling, then warm-ups and share by length
+    assert results[0].latency == {8: [0.25] * 3, 16: [0.25]}
+
+
+def test_single_texts_are_of_about_the_tokens_asked_for(minilm: Path) -> None:
+    encoder = Encoder.from_pretrained(minilm)
+    texts = ["How do I reset the PIN of my card?", "Please cancel my order and refund the money."] * 20
+    singles = single_texts(encoder, texts, count=30)
+    assert list(singles) == [8, 16, 32, 128]  # the checkpoint cuts at 256
+    for tokens, single in singles.items():
+        lengths = [len(sequence) for sequence in encoder.tokenizer.tokenize(single, max_length=512)]
+        assert len(single) == 30 and np.mean(lengths) == pytest.approx(tokens, rel=0.15)
+    assert len(single_texts(encoder, texts)[128]) == 50
 
 
 def test_embeddings_that_differ_end_the_measurement_by_name() -> None:

@@ -31,6 +31,8 @@ __all__ = ["Figures", "Process", "Runner", "measure", "processes", "ratios"]
 _AGREEMENT: dict[str, float | None] = {"float32": 0.9999, "bfloat16": 0.995, "int8": None}
 
 _PAUSE = 0.2  # seconds between candidates, as some libraries' threads spin on for a while
+_WARM_UPS = 5  # single texts of a length before those that count
+_SETTLING = 0.3  # seconds of single texts before a round's: the system has to put woken threads on cores of their own
 
 
 class Runner(Protocol):
@@ -151,7 +153,7 @@ def measure(
     report: Callable[[str], None] = lambda _: None,
     pause: float = _PAUSE,
 ) -> list[Figures]:
-    """Run all rounds, after one that warms up and checks that the embeddings agree.
+    """Run all rounds, after one that warms up and checks that the embeddings agree; then those of single texts.
 
     Raises:
         InputError: Embeddings differ from the first candidate's by more than their dtype explains.
@@ -170,11 +172,33 @@ def measure(
             time.sleep(pause)
     for figures, runner in zip(results, runners, strict=True):
         figures.peak_mib = runner.peak_mib  # before single texts, so that it is that of the texts
-        for tokens, single in (latency_texts or {}).items():
-            report(f"{figures.candidate.name}: single texts of {tokens} tokens")
-            runner.alone(single[:5])
-            figures.latency[tokens] = runner.alone(single)
+    if latency_texts:
+        _measure_single(results, runners, latency_texts, rounds=rounds, report=report, pause=pause)
     return results
+
+
+def _measure_single(
+    results: list[Figures],
+    runners: list[Runner],
+    texts: dict[int, list[str]],
+    *,
+    rounds: int,
+    report: Callable[[str], None],
+    pause: float,
+) -> None:
+    """Deal every length's texts out to the rounds, so that single texts meet the machine at all its speeds too."""
+    first = next(iter(texts.values()))
+    for number in range(rounds):
+        report(f"single texts, round {number + 1} of {rounds}")
+        for figures, runner in zip(results, runners, strict=True):
+            settling = 0.0
+            while settling < _SETTLING:
+                settling += sum(runner.alone(first[:_WARM_UPS]))
+            for tokens, single in texts.items():
+                if share := single[number::rounds]:
+                    runner.alone(single[:_WARM_UPS])
+                    figures.latency.setdefault(tokens, []).extend(runner.alone(share))
+            time.sleep(pause)
 
 
 def _check_agreement(candidate: Candidate, vectors: FloatArray, other: Candidate, expected: FloatArray) -> float:

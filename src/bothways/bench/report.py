@@ -20,17 +20,23 @@ _SINGLE_TEXTS = 100  # at most, at each length
 _PEAK_SECONDS = 0.5
 
 
-def single_texts(encoder: Encoder, texts: list[str]) -> dict[int, list[str]]:
-    """Texts of about so many tokens each, made by joining and cutting the ones given."""
+def single_texts(encoder: Encoder, texts: list[str], *, count: int | None = None) -> dict[int, list[str]]:
+    """Texts of about so many tokens each, made by joining and cutting the ones given.
+
+    Args:
+        encoder: The checkpoint, for its tokenizer and its limit.
+        texts: What they are made of.
+        count: How many of each length; fewer of the longer ones when None.
+    """
     limit = token_limit(encoder.spec, encoder.tokenizer)
     words = " ".join(texts[:500]).split() or ["a"]
     singles = {}
     for length in _LENGTHS:
         if length > limit:
             break
-        count, turn = _words_for(encoder, words, length), min(_SINGLE_TEXTS, 6400 // length)
-        starts = [7 * i % max(1, len(words) - count) for i in range(turn)]
-        singles[length] = [" ".join((words * 2)[start : start + count]) for start in starts]
+        size = _words_for(encoder, words, length)
+        starts = [7 * i % max(1, len(words) - size) for i in range(count or min(_SINGLE_TEXTS, 6400 // length))]
+        singles[length] = [" ".join((words * 2)[start : start + size]) for start in starts]
     return singles
 
 
