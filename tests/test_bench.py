@@ -21,7 +21,6 @@ from bothways.bench.report import figures, single_texts
 from bothways.bench.rivals.recipe import Recipe
 from bothways.checkpoint import open_checkpoint
 from bothways.cli import main
-from bothways.encoder import Encoder
 from bothways.errors import BothwaysError, InputError, UnsupportedModel
 
 FAST = Candidate("bothways generic float32", "bothways", "float32")
