@@ -24,12 +24,12 @@ Buffer Buffer::uncleared(size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
   const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
-  buffer.bytes_ = rounded(bytes, kLine);
-  buffer.data_ = std::aligned_alloc(alignment, rounded(buffer.bytes_, alignment));
+  buffer.bytes_ = rounded(bytes, alignment);
+  buffer.data_ = std::aligned_alloc(alignment, buffer.bytes_);
   if (!buffer.data_) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-  // Before the first touch, or the kernel hands out small pages. The rest of a last page stays untouched.
-  if (alignment == kHugePage) madvise(buffer.data_, buffer.bytes_ / kHugePage * kHugePage, MADV_HUGEPAGE);
+  // Before the first touch, or the kernel hands out small pages.
+  if (alignment == kHugePage) madvise(buffer.data_, buffer.bytes_, MADV_HUGEPAGE);
 #endif
   return buffer;
 }

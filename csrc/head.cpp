@@ -37,7 +37,7 @@ void Head::apply(const float* x, int rows, float* out) const {
     kernels_.convert({.floats = floats.floats(), .rows = block, .columns = depth, .operand = operand.data()});
     std::memset(sums.data(), 0, sums.bytes());
     kernels_.linear({.x = operand.data(),
-                     .weight = matrix_.packed.data(),
+                     .weight = matrix_.packed,
                      .bias = matrix_.bias.floats(),
                      .rows = block,
                      .columns = columns,

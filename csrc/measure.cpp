@@ -77,7 +77,7 @@ double measure_linear(const Kernels& kernels, int rows, int columns, int depth, 
   const Buffer out(std::max({sizeof(float) * whole_row_groups(rows) * stride, kernels.operand_bytes(rows, columns),
                              floats_bytes(rows, columns)}));
   const Linear product{.x = x.data(),
-                       .weight = matrix.packed.data(),
+                       .weight = matrix.packed,
                        .bias = matrix.bias.floats(),
                        .rows = rows,
                        .columns = columns,

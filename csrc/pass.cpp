@@ -40,16 +40,24 @@ size_t Pass::block_bytes() const {
   return in_lines(std::max(kernels_.operand_bytes(tokens_, columns), floats_bytes(tokens_, columns)));
 }
 
-void Pass::reserve_shared(Workspace& shared) const {
-  shared.hidden.reserve(sizeof(float) * whole_row_groups(tokens_) * stride_);
-  shared.operand.reserve(kernels_.operand_bytes(tokens_, std::max(network_.hidden, context_)));
-  if (network_.layers == 0) return;
-  shared.heads.reserve(kernels_.heads_bytes(tokens_, network_.heads, weights_.head_size));
-  shared.inner.reserve(block_bytes() * blocks_at_once());
+Pass::Places Pass::places() const {
+  Places at{};
+  const auto take = [&](size_t& place, size_t bytes) {
+    place = at.end;
+    at.end += in_lines(bytes);
+  };
+  take(at.hidden, sizeof(float) * whole_row_groups(tokens_) * stride_);
+  take(at.operand, kernels_.operand_bytes(tokens_, std::max(network_.hidden, context_)));
+  if (network_.layers == 0) return at;
+  take(at.heads, kernels_.heads_bytes(tokens_, network_.heads, weights_.head_size));
+  take(at.inner, block_bytes() * blocks_at_once());
   const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
   const size_t inner = kernels_.converts_inner ? block_bytes() * blocks_at_once() : 0;
-  shared.floats.reserve(std::max(context, inner));
+  take(at.floats, std::max(context, inner));
+  return at;
 }
+
+void Pass::reserve_shared(Workspace& workspace) const { workspace.shared.reserve(places().end); }
 
 void Pass::reserve_own(Workspace& own) const {
   int longest = 0, deepest = std::max(network_.hidden, context_);
@@ -61,11 +69,13 @@ void Pass::reserve_own(Workspace& own) const {
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
-  hidden_ = shared.hidden.floats();
-  x_ = shared.operand.data();
-  heads_ = shared.heads.data();
-  inner_ = static_cast<char*>(shared.inner.data());
-  floats_ = shared.floats.floats();
+  char* const room = static_cast<char*>(shared.shared.data());
+  const Places at = places();
+  hidden_ = (float*)(room + at.hidden);
+  x_ = room + at.operand;
+  heads_ = room + at.heads;
+  inner_ = room + at.inner;
+  floats_ = (float*)(room + at.floats);
   scratch_ = own.scratch.data();
   embed();
   norm(weights_.embeddings_norm);
@@ -170,7 +180,7 @@ void Pass::norm(const NormWeights& weights) {
 void Pass::linear(const void* x, const Matrix& matrix, Activation activation, Into into, void* out) {
   const Range columns = member_.share(matrix.columns, kernels_.panel);
   kernels_.linear({.x = x,
-                   .weight = matrix.packed.data(),
+                   .weight = matrix.packed,
                    .bias = matrix.bias.floats(),
                    .rows = tokens_,
                    .columns = matrix.columns,

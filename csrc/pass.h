@@ -33,6 +33,11 @@ class Pass {
   void write_layer(int number, const Output&) const;
   void write_rows(Rows, const Output&) const;
 
+  // Where things lie in the shared workspace, in bytes.
+  struct Places {
+    size_t hidden, operand, heads, inner, floats, end;
+  };
+  Places places() const;
   size_t block_bytes() const;
   int blocks_at_once() const;
 

@@ -90,7 +90,7 @@ class Products {
 
   void linear(const Buffer& x, const Matrix& matrix, int rows, Activation activation, Into into, Buffer& out) const {
     const Buffer scratch(kernels_.linear_scratch(matrix.depth));
-    kernels_.linear({x.data(), matrix.packed.data(), matrix.bias.floats(), rows, matrix.columns, matrix.depth, activation, into,
+    kernels_.linear({x.data(), matrix.packed, matrix.bias.floats(), rows, matrix.columns, matrix.depth, activation, into,
                      out.data(), matrix.columns, scratch.data()});
   }
 

@@ -13,9 +13,8 @@ constexpr int kInnerBlock = 512;
 
 int rounded(int count, int step) { return (count + step - 1) / step * step; }
 
-Matrix make_matrix(int columns, int depth, const Kernels& kernels) {
-  return {columns, depth, Buffer::uncleared(kernels.weight_bytes(columns, depth)), Buffer()};
-}
+// Where tiles and vectors may be loaded from.
+size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Writes one column of a weight: its `depth` numbers, which are zero before.
 using Fetch = std::function<void(int column, float* out)>;
@@ -44,16 +43,21 @@ class Packer {
     layer.output_norm = norm(prefix + "output_norm");
   }
 
-  void pack(Pool& pool) const {
+  // Packs everything planned, and returns where it lies.
+  Buffer pack(Pool& pool) const {
+    Buffer storage = Buffer::uncleared(bytes_);
+    for (const Plan& plan : plans_) plan.matrix->packed = (char*)storage.data() + plan.begin;
     pool.run((int)panels_.size(), [&](int number, Workspace& workspace) {
       const FloatMode mode;
       pack_panel(panels_[number], workspace);
     });
+    return storage;
   }
 
  private:
   struct Plan {
     Matrix* matrix;
+    size_t begin;  // of its packed form in the storage
     Fetch fetch;
   };
   struct Panel {
@@ -73,9 +77,11 @@ class Packer {
   }
 
   void add(Matrix& matrix, int columns, int depth, Fetch fetch) {
-    matrix = make_matrix(columns, depth, kernels_);
+    matrix.columns = columns;
+    matrix.depth = depth;
     for (int column = 0; column < columns; column += kernels_.panel) panels_.push_back({(int)plans_.size(), column});
-    plans_.push_back({&matrix, std::move(fetch)});
+    plans_.push_back({&matrix, bytes_, std::move(fetch)});
+    bytes_ += in_lines(kernels_.weight_bytes(columns, depth));
   }
 
   void plan_heads(Matrix& matrix, const std::string& prefix) {
@@ -137,12 +143,12 @@ class Packer {
     const Matrix& matrix = *plan.matrix;
     const int columns = std::min(kernels_.panel, matrix.columns - panel.column);
     const size_t count = (size_t)columns * matrix.depth;
-    workspace.floats.reserve(count * sizeof(float));
-    float* const rows = workspace.floats.floats();
+    workspace.scratch.reserve(count * sizeof(float));
+    float* const rows = workspace.scratch.floats();
     std::fill_n(rows, count, 0.0f);
     for (int i = 0; i < columns; i++) plan.fetch(panel.column + i, rows + (size_t)i * matrix.depth);
     kernels_.pack_weight(rows, columns, matrix.depth,
-                         (char*)matrix.packed.data() + kernels_.weight_bytes(panel.column, matrix.depth));
+                         (char*)matrix.packed + kernels_.weight_bytes(panel.column, matrix.depth));
   }
 
   const Network& network_;
@@ -151,13 +157,15 @@ class Packer {
   const int head_size_;
   std::vector<Plan> plans_;
   std::vector<Panel> panels_;
+  size_t bytes_ = 0;
 };
 
 }  // namespace
 
 Matrix pack_matrix(const float* weight, const float* bias, int columns, int depth, const Kernels& kernels) {
-  Matrix matrix = make_matrix(columns, depth, kernels);
-  kernels.pack_weight(weight, columns, depth, matrix.packed.data());
+  Matrix matrix{columns, depth, nullptr, Buffer(), Buffer::uncleared(kernels.weight_bytes(columns, depth))};
+  matrix.packed = matrix.own.data();
+  kernels.pack_weight(weight, columns, depth, matrix.packed);
   if (bias) {
     matrix.bias = Buffer(whole_groups(columns) * sizeof(float));
     std::memcpy(matrix.bias.data(), bias, columns * sizeof(float));
@@ -177,7 +185,7 @@ Weights pack_weights(const Network& network, const Tensors& tensors, const Kerne
   weights.head_size = packer.head_size();
   weights.layers.resize(network.layers);
   for (int number = 0; number < network.layers; number++) packer.plan(weights.layers[number], number);
-  packer.pack(pool);
+  weights.storage = packer.pack(pool);
   return weights;
 }
 

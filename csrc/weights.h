@@ -27,7 +27,8 @@ using Tensors = std::function<Table(const std::string& name, size_t count)>;
 // A product's right side: packed (columns, depth) and its bias.
 struct Matrix {
   int columns = 0, depth = 0;
-  Buffer packed, bias;
+  void* packed = nullptr;  // in the storage of all weights, or in its own
+  Buffer bias, own;
 };
 
 struct NormWeights {
@@ -52,6 +53,7 @@ struct Weights {
   NormWeights embeddings_norm;
   int head_size;  // as heads are stored: in whole groups of columns, the ones past the network's own are zero
   std::vector<Layer> layers;
+  Buffer storage;  // of all matrices: one piece, so that it has huge pages
 };
 
 // Packs panel by panel on the pool's threads, straight from the checkpoint: no tensor is ever copied as a whole.

@@ -6,7 +6,8 @@
 namespace bothways {
 
 struct Workspace {
-  Buffer hidden, operand, heads, inner, floats, scratch;
+  Buffer shared;   // all that the members of a team read and write together: one piece, so that it has huge pages
+  Buffer scratch;
 };
 
 }  // namespace bothways

@@ -218,13 +218,24 @@ inline void multiply_step(const char* x, const char* w) {
   }
 }
 
-// Multiplies one block, and calls between() after each step.
-template <class Format, bool kTall, bool kNear, class Between>
+// Multiplies one block, and calls between() after each step. With kAdd the products are added to the sums, whose rows lie
+// `stride` floats apart.
+template <class Format, bool kTall, bool kNear, bool kAdd, class Between>
 inline __attribute__((always_inline)) void multiply_block(const char* x, const char* w, int steps, float* sums,
-                                                          Between between) {
-  tile_zero<0>();
-  tile_zero<1>();
-  if constexpr (kTall) {
+                                                          ptrdiff_t stride, Between between) {
+  const ptrdiff_t bytes = stride * (ptrdiff_t)sizeof(float);
+  float* const lower = sums + kTileRows * stride;
+  if constexpr (kAdd) {
+    tile_stream<0>(sums, bytes);
+    tile_stream<1>(sums + kTileRows, bytes);
+  } else {
+    tile_zero<0>();
+    tile_zero<1>();
+  }
+  if constexpr (kAdd && kTall) {
+    tile_stream<2>(lower, bytes);
+    tile_stream<3>(lower + kTileRows, bytes);
+  } else if constexpr (kTall) {
     tile_zero<2>();
     tile_zero<3>();
   }
@@ -232,12 +243,11 @@ inline __attribute__((always_inline)) void multiply_block(const char* x, const c
     multiply_step<Format, kTall, kNear>(x, w);
     between();
   }
-  constexpr ptrdiff_t kStride = sizeof(float) * kBlock;
-  tile_store<0>(sums, kStride);
-  tile_store<1>(sums + 16, kStride);
+  tile_store<0>(sums, bytes);
+  tile_store<1>(sums + kTileRows, bytes);
   if constexpr (kTall) {
-    tile_store<2>(sums + 16 * kBlock, kStride);
-    tile_store<3>(sums + 16 * kBlock + 16, kStride);
+    tile_store<2>(lower, bytes);
+    tile_store<3>(lower + kTileRows, bytes);
   }
 }
 
@@ -270,9 +280,9 @@ void multiply_near(const Linear& given) {
       };
       const int rows = smaller(kBlock, a.rows - row);
       if (rows > kTileRows)
-        multiply_block<Format, true, kNear>(x, panel, steps, room[turn], between);
+        multiply_block<Format, true, kNear, false>(x, panel, steps, room[turn], kBlock, between);
       else
-        multiply_block<Format, false, kNear>(x, panel, steps, room[turn], between);
+        multiply_block<Format, false, kNear, false>(x, panel, steps, room[turn], kBlock, between);
       before.finish(a, kBlock);
       before.sums = room[turn];
       before.bias = offset;
@@ -292,6 +302,41 @@ void multiply_all(const Linear& a) {
     multiply_near<Format, Row, true>(a);
   else
     multiply_near<Format, Row, false>(a);
+}
+
+// hidden += products, without a bias: tiles begin with hidden's rows and end up in their place. Past the last row is room that
+// hidden has; past the last column there may be none, so the columns must be whole blocks.
+template <class Format, bool kNear>
+void add_near(const Linear& a) {
+  const int steps = Format::steps(a.depth), row_blocks = blocks(a.rows, kBlock);
+  const ptrdiff_t panel_bytes = Format::panel_bytes(a.depth);
+  const int fetch_bytes = (int)(panel_bytes / (steps * row_blocks));
+  for (int column = a.begin; column < smaller(a.end, a.columns); column += kBlock) {
+    const char* panel = (const char*)a.weight + column / kBlock * panel_bytes;
+    const char* next = panel + panel_bytes;
+    const auto fetch = [&]() __attribute__((always_inline)) {
+      for (int i = 0; i < fetch_bytes; i += kLine) __builtin_prefetch(next + i, 0, 2);
+      next += fetch_bytes;
+    };
+    for (int row = 0; row < a.rows; row += kBlock) {
+      const char* x = Format::at(a.x, a.depth, row, 0);
+      float* const hidden = (float*)a.out + (ptrdiff_t)row * a.stride + column;
+      if (a.rows - row > kTileRows)
+        multiply_block<Format, true, kNear, true>(x, panel, steps, hidden, a.stride, fetch);
+      else
+        multiply_block<Format, false, kNear, true>(x, panel, steps, hidden, a.stride, fetch);
+    }
+  }
+}
+
+// A block of two parts has three times the products, which hide the additions of finished sums better than this.
+template <class Format>
+void add_to_hidden(const Linear& a) {
+  if (a.bias || a.columns % kBlock || Format::kParts == 2) return multiply_all<Format, IntoHidden>(a);
+  if (Format::steps(a.depth) * Format::step_bytes <= kMostNearBytes)
+    add_near<Format, true>(a);
+  else
+    add_near<Format, false>(a);
 }
 
 // Calls function.template operator()<activation>().
@@ -314,7 +359,7 @@ void linear_bf16(const Linear& a) {
   using Format = Bf16Format<kParts>;
   switch (a.into) {
     case Into::heads: return multiply_all<Format, IntoHeads<kParts>>(a);
-    case Into::hidden: return multiply_all<Format, IntoHidden>(a);
+    case Into::hidden: return add_to_hidden<Format>(a);
     case Into::inner:
       return with_activation(a.activation, [&]<Activation activation>() {
         multiply_all<Format, IntoOperand<Format, activation>>(a);

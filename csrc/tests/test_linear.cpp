@@ -140,6 +140,8 @@ void test_ragged_rows(const Kernels& kernels) {
   // Deep enough, with rows enough, for more than one block of rows.
   test_into_inner(kernels, {200, 20, 768, true, Activation::gelu});
   test_into_hidden(kernels, {61, 33, 3072, true, Activation::none}, 3);
+  // Whole blocks without a bias, which tiles add up in hidden itself.
+  for (int rows : {1, 16, 17, 61}) test_into_hidden(kernels, {rows, 96, 512, false, Activation::none}, rows % 2 * 16);
 }
 
 // Every activation on a fine grid and far out, one number a row; NaN stays NaN.
