@@ -112,9 +112,10 @@ struct Kernels {
 
   void (*embed)(const Embed&);
   void (*norm)(const Norm&);
+  // out = the mean of the normed rows, which are not kept; `sum` is room for whole_groups(columns) floats.
+  void (*norm_mean)(const Norm&, float* sum, float* out);
   void (*linear)(const Linear&);
   void (*attention)(const Attention&);
-  void (*mean)(const float* hidden, int stride, int rows, int columns, float* out);
   void (*to_float)(const void* data, Dtype dtype, size_t count, float* out);
 
   void (*convert)(const Convert&);

@@ -64,8 +64,8 @@ void Pass::reserve_own(Workspace& own) const {
   for (int i = chunk_.begin; i < chunk_.end; i++) longest = std::max(longest, batch_.length(i));
   for (const Layer& layer : weights_.layers)
     for (const FeedForward& block : layer.feed_forward) deepest = std::max(deepest, block.output.depth);
-  own.scratch.reserve(std::max(sizeof(float) * kernels_.attention_scratch(longest, weights_.head_size),
-                               kernels_.linear_scratch(deepest)));
+  own.scratch.reserve(std::max({sizeof(float) * kernels_.attention_scratch(longest, weights_.head_size),
+                                kernels_.linear_scratch(deepest), sizeof(float) * whole_groups(network_.hidden)}));
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
@@ -78,17 +78,17 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
   floats_ = (float*)(room + at.floats);
   scratch_ = own.scratch.data();
   embed();
-  norm(weights_.embeddings_norm);
-  write_layer(0, output);
+  const NormWeights* ahead = &weights_.embeddings_norm;  // hidden still has to pass it
   for (int number = 0; number < network_.layers; number++) {
     const Layer& layer = weights_.layers[number];
+    norm(*ahead);
+    write_layer(number, output);
     attend(layer, number, output);
     norm(layer.attention_norm);
     feed_forward(layer);
-    norm(layer.output_norm);
-    write_layer(number + 1, output);
+    ahead = &layer.output_norm;
   }
-  if (member_.number == 0) write_rows(rows, output);
+  last_norm(*ahead, rows, output);
 }
 
 // Every row is normed by the member that embedded it, so none waits between.
@@ -162,19 +162,37 @@ void Pass::feed_forward(const Layer& layer) {
   member_.wait();
 }
 
+Norm Pass::norm_of(const NormWeights& weights) const {
+  return {.hidden = hidden_,
+          .stride = stride_,
+          .rows = tokens_,
+          .columns = network_.hidden,
+          .weight = weights.weight.floats(),
+          .bias = weights.bias.floats(),
+          .eps = network_.eps,
+          .operand = x_};
+}
+
 // x = hidden = norm(hidden)
 void Pass::norm(const NormWeights& weights) {
-  kernels_.norm({.hidden = hidden_,
-                 .stride = stride_,
-                 .rows = tokens_,
-                 .columns = network_.hidden,
-                 .weight = weights.weight.floats(),
-                 .bias = weights.bias.floats(),
-                 .eps = network_.eps,
-                 .operand = x_,
-                 .begin = rows_.begin,
-                 .end = rows_.end});
+  Norm rows = norm_of(weights);
+  rows.begin = rows_.begin;
+  rows.end = rows_.end;
+  kernels_.norm(rows);
   member_.wait();
+}
+
+// Where only vectors are wanted, the rows that they are made of are never written.
+void Pass::last_norm(const NormWeights& weights, Rows rows, const Output& output) {
+  if (rows != Rows::all) {
+    if (member_.number == 0) write_means(weights, rows, output);
+    member_.wait();
+  }
+  if (rows != Rows::all && !output.layers) return;
+  norm(weights);
+  write_layer(network_.layers, output);
+  if (rows == Rows::all && member_.number == 0)
+    copy_rows(hidden_, stride_, tokens_, network_.hidden, output.rows + (ptrdiff_t)first_ * network_.hidden);
 }
 
 void Pass::linear(const void* x, const Matrix& matrix, Activation activation, Into into, void* out) {
@@ -207,15 +225,13 @@ void Pass::write_layer(int number, const Output& output) const {
             output.layers + ((ptrdiff_t)number * batch_.tokens() + first_ + rows_.begin) * size);
 }
 
-void Pass::write_rows(Rows rows, const Output& output) const {
-  const int size = network_.hidden;
-  if (rows == Rows::all) {
-    copy_rows(hidden_, stride_, tokens_, size, output.rows + (ptrdiff_t)first_ * size);
-    return;
-  }
+// Of every sequence's rows, or of its first alone.
+void Pass::write_means(const NormWeights& weights, Rows rows, const Output& output) const {
   for (int i = chunk_.begin; i < chunk_.end; i++) {
-    const float* sequence = hidden_ + (ptrdiff_t)(batch_.starts[i] - first_) * stride_;
-    kernels_.mean(sequence, stride_, rows == Rows::first ? 1 : batch_.length(i), size, output.rows + (ptrdiff_t)i * size);
+    Norm sequence = norm_of(weights);
+    sequence.begin = batch_.starts[i] - first_;
+    sequence.end = sequence.begin + (rows == Rows::first ? 1 : batch_.length(i));
+    kernels_.norm_mean(sequence, static_cast<float*>(scratch_), output.rows + (ptrdiff_t)i * network_.hidden);
   }
 }
 

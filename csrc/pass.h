@@ -28,10 +28,12 @@ class Pass {
   void attention(int number, const Output&);
   void feed_forward(const Layer&);
   void norm(const NormWeights&);
+  void last_norm(const NormWeights&, Rows, const Output&);
+  Norm norm_of(const NormWeights&) const;
   void linear(const void* x, const Matrix&, Activation, Into, void* out);
   void convert(const float* floats, int columns, void* operand);
   void write_layer(int number, const Output&) const;
-  void write_rows(Rows, const Output&) const;
+  void write_means(const NormWeights&, Rows, const Output&) const;
 
   // Where things lie in the shared workspace, in bytes.
   struct Places {

@@ -22,7 +22,7 @@ using Part = std::function<void(int, Workspace&)>;
 using TeamPart = std::function<void(const Member&, Workspace&, Workspace&)>;
 
 // How often a thread without work looks for some before it sleeps: some tens of microseconds, less than waking costs.
-constexpr int kIdleSpins = 1000;
+constexpr int kIdleSpins = 5000;
 
 // The first exception of several threads.
 class Failure {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <stdexcept>
+#include <thread>
 
 namespace bothways {
 
@@ -20,6 +21,7 @@ template <class Done>
 void spin_then_sleep(std::atomic<int>& changed, int spins, Done done) {
   for (int i = 0; i < spins; i++) {
     if (done()) return;
+    if (i % 64 == 63) std::this_thread::yield();
     pause();
   }
   for (;;) {

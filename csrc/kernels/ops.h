@@ -127,23 +127,46 @@ inline float sum_of(int columns, Part part) {
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])).sum();
 }
 
-template <class Operand>
-void norm(const Norm& a) {
-  const float scale = 1.0f / a.columns;
-  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
-    float* x = a.hidden + (ptrdiff_t)row * a.stride;
-    Vec mean = Vec::all(sum_of(a.columns, [&](int c) { return Vec::load(x + c); }) * scale);  // zeros past the columns
+// One row's norm.
+struct NormedRow {
+  const Norm& a;
+  const float* x;
+  Vec mean, factor;
+
+  NormedRow(const Norm& norm, const float* row) : a(norm), x(row) {
+    const float scale = 1.0f / a.columns;
+    mean = Vec::all(sum_of(a.columns, [&](int c) { return Vec::load(x + c); }) * scale);  // zeros past the columns
     const float squares = sum_of(a.columns, [&](int c) {
       const Vec d = (Vec::load(x + c) - mean).first(a.columns - c);
       return d * d;
     });
-    Vec factor = Vec::all(1.0f / __builtin_sqrtf(squares * scale + a.eps));
-    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) {
-      Vec y = (Vec::load(x + c) - mean) * factor;
-      multiply_add(y, Vec::load(a.weight + c), Vec::load(a.bias + c)).store(x + c);
-    }
+    factor = Vec::all(1.0f / __builtin_sqrtf(squares * scale + a.eps));
+  }
+
+  Vec at(int c) const {
+    return multiply_add((Vec::load(x + c) - mean) * factor, Vec::load(a.weight + c), Vec::load(a.bias + c));
+  }
+};
+
+template <class Operand>
+void norm(const Norm& a) {
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    float* x = a.hidden + (ptrdiff_t)row * a.stride;
+    const NormedRow normed(a, x);
+    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) normed.at(c).store(x + c);
     Operand::store(a.operand, a.rows, row, a.columns, {x, kGroup});
   }
+}
+
+// `sum` is room for whole_groups(columns) floats.
+void norm_mean(const Norm& a, float* sum, float* out) {
+  const int last = smaller(a.end, a.rows);
+  for (int c = 0; c < whole_groups(a.columns); c++) sum[c] = 0;
+  for (int row = a.begin; row < last; row++) {
+    const NormedRow normed(a, a.hidden + (ptrdiff_t)row * a.stride);
+    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) (Vec::load(sum + c) + normed.at(c)).store(sum + c);
+  }
+  for (int c = 0; c < a.columns; c++) out[c] = sum[c] / (last - a.begin);
 }
 
 inline Vec load_as(Dtype dtype, const void* data, ptrdiff_t at) {
@@ -193,9 +216,3 @@ void embed(const Embed& a) {
   }
 }
 
-void mean(const float* hidden, int stride, int rows, int columns, float* out) {
-  for (int c = 0; c < columns; c++) out[c] = 0;
-  for (int row = 0; row < rows; row++)
-    for (int c = 0; c < columns; c++) out[c] += hidden[(ptrdiff_t)row * stride + c];
-  for (int c = 0; c < columns; c++) out[c] /= rows;
-}

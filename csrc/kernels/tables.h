@@ -14,9 +14,9 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .attention_scratch = attention_scratch,
           .embed = embed,
           .norm = norm<FloatOperand>,
+          .norm_mean = norm_mean,
           .linear = linear<FloatWeight>,
           .attention = attention,
-          .mean = mean,
           .to_float = to_float,
           .convert = convert<FloatOperand>,
           .peak = float32_peak};

@@ -1,4 +1,4 @@
-// Everything but products and attention at every usable level: conversion, embedding, norm, mean, operands.
+// Everything but products and attention at every usable level: conversion, embedding, norms, their means, operands.
 #include <numeric>
 
 #include "reference.h"
@@ -231,20 +231,35 @@ void test_norms(const Kernels& kernels) {
   check_rows(hidden.data(), kGroup, {{1, 0}, {2, 0}, {3, 0}}, 1, 3, kGroup);
 }
 
-void test_mean(const Kernels& kernels, int rows, int columns, int gap) {
-  check::at("%s mean, rows %d columns %d gap %d", name_of(kernels).c_str(), rows, columns, gap);
-  const Floats x = Random(rows * 131 + columns).floats((size_t)rows * columns);
-  const Guarded<float> hidden(spread(x, rows, columns, columns + gap));
-  Canaried<float> out(columns, sizeof(float));
-  kernels.mean(hidden.data(), columns + gap, rows, columns, out.data());
-  CHECK(out.intact());
+// The mean of some rows of many; the rows are as before.
+void test_norm_mean(const Kernels& kernels, int rows, int columns, int gap) {
+  check::at("%s norm_mean, rows %d columns %d gap %d", name_of(kernels).c_str(), rows, columns, gap);
+  constexpr float kEps = 1e-5f;
+  const int whole = whole_groups(columns), stride = whole + gap, before = rows % 3;
+  Random random(rows * 131 + columns);
+  const Floats x = random.floats((size_t)rows * columns), weight = random.floats(columns), bias = random.floats(columns);
+  const Guarded<float> weights = make_bias(weight), biases = make_bias(bias);
+  Floats all = random.floats((size_t)before * columns);
+  all.insert(all.end(), x.begin(), x.end());
+  Canaried<float> hidden = make_hidden(all, before + rows, columns, stride);
+  const Floats kept(hidden.data(), hidden.data() + (size_t)(before + rows) * stride);
+  Canaried<float> sum(whole, sizeof(float)), out(columns, sizeof(float));
+  Norm norm{hidden.data(), stride, before + rows, columns, weights.data(), biases.data(), kEps, nullptr};
+  norm.begin = before;
+  norm.end = before + rows;
+  kernels.norm_mean(norm, sum.data(), out.data());
+  CHECK(out.intact() && sum.intact() && hidden.intact());
+  CHECK(std::memcmp(kept.data(), hidden.data(), kept.size() * sizeof(float)) == 0);
+  const std::vector<Expected> each = normed(x, weight, bias, rows, columns, kEps);
   std::vector<Expected> expected;
   for (int c = 0; c < columns; c++) {
-    double sum = 0, sizes = 0;
-    for (int row = 0; row < rows; row++)
-      sum += x[(size_t)row * columns + c], sizes += std::abs(x[(size_t)row * columns + c]);
-    expected.push_back(
-        {sum / rows, rows == 1 ? 0 : (rows + 1) * kUnit * sizes / rows});  // the mean of one row is the row
+    double mean = 0, tolerance = 0;
+    for (int row = 0; row < rows; row++) {
+      const Expected& e = each[(size_t)row * columns + c];
+      mean += e.value / rows;
+      tolerance += (e.tolerance + (rows + 1) * kUnit * std::abs(e.value)) / rows;
+    }
+    expected.push_back({mean, tolerance});
   }
   check_rows(out.data(), columns, expected, 1, columns, columns);
 }
@@ -282,7 +297,7 @@ void test_table(const Kernels& kernels) {
   int turn = 0;
   for (int columns : kSizes)
     for (int rows : {1, 2, 13, 100}) {
-      test_mean(kernels, rows, columns, turn++ % 3 * 5);
+      test_norm_mean(kernels, rows, columns, turn++ % 3 * 5);
       if (columns * rows < 20000) test_convert(kernels, rows, columns);
     }
 }
