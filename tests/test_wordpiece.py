@@ -80,6 +80,17 @@ def build(vocabulary: dict[str, int], normalizer: normalizers.Normalizer) -> tok
     return raw
 
 
+def fast_path(raw: tokenizers.Tokenizer) -> FastWordPiece:
+    made = FastWordPiece.for_tokenizer(raw)
+    assert made is not None
+    return made
+
+
+@pytest.fixture(scope="module")
+def uncased(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    return build(vocabulary, NORMALIZERS["uncased"])
+
+
 @pytest.fixture(scope="module", params=NORMALIZERS)
 def raw(request: pytest.FixtureRequest, vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     return build(vocabulary, NORMALIZERS[request.param])
@@ -87,9 +98,7 @@ def raw(request: pytest.FixtureRequest, vocabulary: dict[str, int]) -> tokenizer
 
 @pytest.fixture(scope="module")
 def fast(raw: tokenizers.Tokenizer) -> FastWordPiece:
-    made = FastWordPiece.for_tokenizer(raw)
-    assert made is not None
-    return made
+    return fast_path(raw)
 
 
 def compare(raw: tokenizers.Tokenizer, fast: FastWordPiece, texts: list[str], note: object = "") -> float:
@@ -126,38 +135,32 @@ def test_sentences_give_the_ids_of_tokenizers(raw: tokenizers.Tokenizer, fast: F
     assert compare(raw, fast, [*TEXTS, *TRAINING, *varied_texts()]) > 0.5
 
 
-def test_an_uncased_tokenizer_takes_nearly_all_sentences(vocabulary: dict[str, int]) -> None:
-    raw = build(vocabulary, NORMALIZERS["uncased"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
-    assert compare(raw, fast, [text for text in varied_texts() if "[" not in text]) > 0.99
+def test_an_uncased_tokenizer_takes_nearly_all_sentences(uncased: tokenizers.Tokenizer) -> None:
+    fast = fast_path(uncased)
+    assert compare(uncased, fast, [text for text in varied_texts() if "[" not in text]) > 0.99
 
 
 @pytest.mark.parametrize("text", ["[MASK]", "x[MASK]y", "a [SEP][SEP] b", "[CLS", "[mask]", "[[MASK]"])
-def test_added_tokens_are_left_to_tokenizers(vocabulary: dict[str, int], text: str) -> None:
-    raw = build(vocabulary, NORMALIZERS["uncased"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
+def test_added_tokens_are_left_to_tokenizers(uncased: tokenizers.Tokenizer, text: str) -> None:
+    fast = fast_path(uncased)
     has_one = any(token in text for token in ("[CLS]", "[SEP]", "[MASK]"))
     for found in fast.encode([text, "and a text beside it"], 100)[:1]:
         assert (found is None) == has_one
-        assert found is None or found[0].tolist() == raw.encode(text).ids
+        assert found is None or found[0].tolist() == uncased.encode(text).ids
 
 
 @pytest.mark.parametrize("length", [99, 100, 101, 102, 150, 400])
 @pytest.mark.parametrize("letter", ["a", "ß", "我", "\u0915", "😀"])
 def test_words_of_more_than_100_characters_are_unknown(vocabulary: dict[str, int], length: int, letter: str) -> None:
     raw = build(vocabulary, NORMALIZERS["Chinese words whole"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
+    fast = fast_path(raw)
     assert compare(raw, fast, [letter * length, f"so {letter * length}, yes", "a" * length + letter]) == 1
 
 
 def test_the_longest_piece_wins_and_a_word_is_unknown_as_a_whole() -> None:
     names = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "unaff", "##aff", "##able", "##a", "a", "##b", "#", "able"]
     raw = build({name: number for number, name in enumerate(names)}, NORMALIZERS["uncased"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
+    fast = fast_path(raw)
     words = {
         "unaffable": [5, 7],
         "unaff": [5],
@@ -174,13 +177,11 @@ def test_the_longest_piece_wins_and_a_word_is_unknown_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("limit", [3, 4, 10, 11, 12, 13])
-def test_long_texts_are_cut_and_what_is_cut_is_counted(vocabulary: dict[str, int], limit: int) -> None:
-    raw = build(vocabulary, NORMALIZERS["uncased"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
+def test_long_texts_are_cut_and_what_is_cut_is_counted(uncased: tokenizers.Tokenizer, limit: int) -> None:
+    fast = fast_path(uncased)
     text = "a b c d e f g h i j"  # 12 tokens
-    whole = raw.encode(text).ids
-    (found, short) = fast.encode([text, ""], limit)
+    whole = uncased.encode(text).ids
+    found, short = fast.encode([text, ""], limit)
     assert found is not None and short is not None
     kept = min(limit, 12)
     assert found[0].tolist() == [*whole[: kept - 1], whole[-1]]
@@ -188,17 +189,15 @@ def test_long_texts_are_cut_and_what_is_cut_is_counted(vocabulary: dict[str, int
     assert (short[0].tolist(), short[1]) == ([whole[0], whole[-1]], 0)
 
 
-def test_many_threads_teach_it_at_once(vocabulary: dict[str, int]) -> None:
-    raw = build(vocabulary, NORMALIZERS["uncased"])
-    fast = FastWordPiece.for_tokenizer(raw)
-    assert fast is not None
+def test_many_threads_teach_it_at_once(uncased: tokenizers.Tokenizer) -> None:
+    fast = fast_path(uncased)
     texts = [f"{chr(code)} {chr(code + 1)}{chr(code + 2)}" for code in range(0x20, 0x2000, 3)]
     orders = [random.Random(seed).sample(texts, len(texts)) for seed in range(8)]
     with ThreadPoolExecutor(8) as threads:
         results = list(threads.map(lambda order: [fast.encode([text], 100)[0] for text in order], orders))
     for order, result in zip(orders, results, strict=True):
         for text, found in zip(order, result, strict=True):
-            assert found is None or found[0].tolist() == raw.encode(text).ids
+            assert found is None or found[0].tolist() == uncased.encode(text).ids
 
 
 def other_kinds(vocabulary: dict[str, int]) -> dict[str, tokenizers.Tokenizer]:
@@ -222,7 +221,7 @@ def test_other_tokenizers_have_no_fast_path(vocabulary: dict[str, int], kind: st
 
 def test_a_tokenizer_gives_the_same_sequences_with_it_and_without(tmp_path: Path) -> None:
     folder = save(train_bert(False), tmp_path, class_name="BertTokenizer", model_type="bert", old_files=False)
-    texts = [*TEXTS, *varied_texts()]
+    texts = [*TEXTS, *varied_texts(), "many words " * 4000]
     for limit in (2, 3, 8, 40, 512):
         tokenizer = Tokenizer.from_folder(folder, spec())
         if limit == 2:
@@ -241,7 +240,7 @@ def test_a_tokenizer_gives_the_same_sequences_with_it_and_without(tmp_path: Path
 def test_too_long_and_unusable_texts_are_refused_as_without_it(tmp_path: Path) -> None:
     folder = save(train_bert(False), tmp_path, class_name="BertTokenizer", model_type="bert", old_files=False)
     tokenizer = Tokenizer.from_folder(folder, spec())
-    many = ["the quick"] * 100
+    many = ["the quick " * 40] * 100
     tokenizer.tokenize(many, spans=False)
     with pytest.raises(InputError, match=r"text 107 has 302 tokens, max_length is 10"):
         tokenizer.tokenize([*many, "a " * 300], max_length=10, truncation=False, first=7, spans=False)

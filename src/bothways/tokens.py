@@ -40,8 +40,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
 _TURN = 0.002
 
-# To make the fast path takes as long as some hundred texts do without it: whoever has one text should not wait for it.
-_FAST_AFTER = 64
+# To make the fast path takes as long as to tokenize so many characters without it: whoever has one text should not wait.
+_FAST_AFTER = 32_768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +111,7 @@ class Tokenizer:
         self._raw = raw
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
-        self._texts_seen = 0
+        self._characters_seen = 0
 
     @classmethod
     def from_folder(cls, folder: Path, spec: Spec) -> Tokenizer:
@@ -209,11 +209,11 @@ class Tokenizer:
 
     def _fast_sequences(self, texts: list[Text], limit: int) -> list[Sequence | None]:
         """The sequences of the texts that the fast path takes, and None for the others."""
-        self._texts_seen += len(texts)
         singles = [text for text in texts if isinstance(text, str)]
-        if self._texts_seen < _FAST_AFTER or len(singles) < len(texts) or not self._fast:
+        self._characters_seen += sum(map(len, singles))
+        if self._characters_seen < _FAST_AFTER or len(singles) < len(texts):
             return [None] * len(texts)
-        if limit <= self._fast.num_special:
+        if self._fast is None or limit <= self._fast.num_special:
             return [None] * len(texts)
         found = self._fast.encode(singles, limit)
         return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
