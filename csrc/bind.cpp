@@ -219,18 +219,19 @@ void teach(WordPiece& self, uint32_t character, const std::optional<std::vector<
 }
 
 // The texts are read where Python keeps them, without the GIL: `texts` holds them, and a str never changes.
-nb::tuple encode_texts(const WordPiece& self, const nb::tuple& texts, int64_t most) {
+nb::tuple encode_texts(const WordPiece& self, const nb::tuple& texts, int64_t limit) {
   std::vector<TextView> views;
   for (nb::handle text : texts) {
     if (!PyUnicode_Check(text.ptr())) throw nb::type_error("a text is a str");
+    if (PyUnicode_READY(text.ptr()) != 0) throw nb::python_error();
     views.push_back({PyUnicode_DATA(text.ptr()), (int)PyUnicode_KIND(text.ptr()), (size_t)PyUnicode_GET_LENGTH(text.ptr())});
   }
   Pieces found;
   {
     nb::gil_scoped_release release;
-    found = self.encode(views, most);
+    found = self.encode(views, limit);
   }
-  std::vector<uint32_t> unfamiliar(found.unfamiliar.begin(), found.unfamiliar.end());
+  const std::vector<uint32_t> unfamiliar(found.unfamiliar.begin(), found.unfamiliar.end());
   return nb::make_tuple(owned(std::move(found.ids)), found.ends, found.counts, unfamiliar);
 }
 
@@ -299,8 +300,8 @@ NB_MODULE(_native, m) {
                    "added: list[str], before: list[int], after: list[int]) -> None"))
       .def("teach", &teach, "character"_a, "units"_a.none(),
            "What becomes of a character: (UTF-8 character, \"word\", \"alone\" or \"space\") each; None where it depends.")
-      .def("encode", &encode_texts, "texts"_a, "most"_a,
-           nb::sig("def encode(self, texts: tuple[str, ...], most: int) -> "
+      .def("encode", &encode_texts, "texts"_a, "limit"_a,
+           nb::sig("def encode(self, texts: tuple[str, ...], limit: int) -> "
                    "tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]"),
            "Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar "
            "characters), and the unfamiliar characters.");

@@ -1,5 +1,5 @@
-// Memory for numbers: aligned to cache lines, zero when made unless said otherwise. Pieces of 2 MiB and more are huge pages,
-// which save a fifth of the time of products whose weights come from far.
+// Memory for numbers: aligned to cache lines, zero when made unless said otherwise. Pieces of 2 MiB and more ask for huge
+// pages, with which products whose weights come from far save up to a tenth of their time.
 #pragma once
 
 #include <cstddef>

@@ -37,7 +37,7 @@ struct Linear {
   const void* x;       // operand (rows, depth)
   const void* weight;  // packed (columns, depth)
   const float* bias;   // whole_groups(columns) floats, or null
-  int rows, columns, depth;
+  int rows, columns, depth;  // at least 1
   Activation activation;
   Into into;
   void* out;

@@ -14,11 +14,15 @@ namespace bothways {
 namespace {
 
 // Tokens that a thread takes through all layers at once: enough to use each weight often while it is in the cache, few
-// enough for the activations to stay in the second-level cache.
-int most_chunk_tokens() {
-  constexpr long kBytesOfToken = 4096, kFewest = 256, kMost = 512;
-  static const long tokens = std::clamp(sysconf(_SC_LEVEL2_CACHE_SIZE) / kBytesOfToken, kFewest, kMost);
-  return (int)tokens;
+// enough for the activations that a step reads and writes to stay in the second-level cache, which is less than half of all.
+int chunk_tokens(const Network& network, const Weights& weights, const Kernels& kernels) {
+  constexpr long kFewest = 128, kMost = 512;
+  if (network.layers == 0) return kMost;
+  const int inner = weights.layers[0].feed_forward[0].inner.columns;
+  const long bytes = (sizeof(float) * network.hidden * kMost + kernels.operand_bytes(kMost, network.hidden) +
+                      kernels.heads_bytes(kMost, network.heads, weights.head_size) + kernels.operand_bytes(kMost, inner)) /
+                     kMost;
+  return (int)std::clamp(sysconf(_SC_LEVEL2_CACHE_SIZE) * 9 / 4 / bytes, kFewest, kMost);
 }
 
 constexpr int kFewestChunkTokens = 32;
@@ -29,8 +33,8 @@ constexpr int kMostTeamTokens = 64;
 
 // Cuts a batch into chunks of whole sequences, so that no thread ever waits for another inside one. Every thread gets as
 // many chunks, and each ends with the sequence that reaches its share of the tokens, so that all threads end together.
-std::vector<Chunk> cut(const TokenBatch& batch, int threads) {
-  const int64_t tokens = batch.tokens(), round = (int64_t)threads * most_chunk_tokens();
+std::vector<Chunk> cut(const TokenBatch& batch, int threads, int most_tokens) {
+  const int64_t tokens = batch.tokens(), round = (int64_t)threads * most_tokens;
   const int64_t most = (tokens + round - 1) / round * threads;
   const int64_t count = std::max<int64_t>(1, std::min<int64_t>(most, tokens / kFewestChunkTokens));
   std::vector<Chunk> chunks;
@@ -55,7 +59,8 @@ Model::Model(const Network& network, const Tensors& tensors, const Kernels& kern
     : network_(network),
       kernels_(kernels),
       pool_(threads),
-      weights_(pack_weights(network_, tensors, kernels_, pool_)) {}
+      weights_(pack_weights(network_, tensors, kernels_, pool_)),
+      chunk_tokens_(chunk_tokens(network_, weights_, kernels_)) {}
 
 void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   check(batch);
@@ -67,7 +72,7 @@ void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
     });
     return;
   }
-  const std::vector<Chunk> chunks = cut(batch, threads);
+  const std::vector<Chunk> chunks = cut(batch, threads, chunk_tokens_);
   pool_.run((int)chunks.size(), [&](int number, Workspace& workspace) {
     compute(batch, chunks[number], {}, workspace, workspace, rows, output);
   });

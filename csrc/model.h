@@ -53,6 +53,7 @@ class Model {
   const Kernels& kernels_;
   Pool pool_;
   const Weights weights_;
+  const int chunk_tokens_;  // the most that a chunk has, if its sequences allow
 };
 
 }  // namespace bothways

@@ -57,7 +57,7 @@ Pass::Places Pass::places() const {
   return at;
 }
 
-void Pass::reserve_shared(Workspace& workspace) const { workspace.shared.reserve(places().end); }
+void Pass::reserve_shared(Workspace& workspace) const { workspace.activations.reserve(places().end); }
 
 void Pass::reserve_own(Workspace& own) const {
   int longest = 0, deepest = std::max(network_.hidden, context_);
@@ -69,7 +69,7 @@ void Pass::reserve_own(Workspace& own) const {
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
-  char* const room = static_cast<char*>(shared.shared.data());
+  char* const room = static_cast<char*>(shared.activations.data());
   const Places at = places();
   hidden_ = (float*)(room + at.hidden);
   x_ = room + at.operand;
@@ -185,6 +185,7 @@ void Pass::norm(const NormWeights& weights) {
 // Where only vectors are wanted, the rows that they are made of are never written.
 void Pass::last_norm(const NormWeights& weights, Rows rows, const Output& output) {
   if (rows != Rows::all) {
+    if (network_.layers == 0) member_.wait();  // for the embedding, after which nobody has waited
     if (member_.number == 0) write_means(weights, rows, output);
     member_.wait();
   }

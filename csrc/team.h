@@ -15,15 +15,23 @@ inline void pause() {
 #endif
 }
 
+// Looks so many times whether done() holds. Gives way to other threads now and then: the one that is waited for may have been
+// put on the same core.
+template <class Done>
+bool spin(int times, Done done) {
+  for (int i = 0; i < times; i++) {
+    if (done()) return true;
+    if (i % 64 == 63) std::this_thread::yield();
+    pause();
+  }
+  return false;
+}
+
 // Waits until done() holds: spins for a while, as what one waits for is microseconds away, then sleeps on `changed`,
 // which whoever makes done() true increments and notifies.
 template <class Done>
 void spin_then_sleep(std::atomic<int>& changed, int spins, Done done) {
-  for (int i = 0; i < spins; i++) {
-    if (done()) return;
-    if (i % 64 == 63) std::this_thread::yield();
-    pause();
-  }
+  if (spin(spins, done)) return;
   for (;;) {
     const int seen = changed.load();
     if (done()) return;

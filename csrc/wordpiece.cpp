@@ -50,8 +50,8 @@ struct WordPiece::Page {
 // The words of a text, as they come, and the first of their ids.
 class WordPiece::Words {
  public:
-  Words(const WordPiece& owner, int64_t most, std::vector<int32_t>& ids)
-      : owner_(owner), most_(most), ids_(ids), word_(4 * owner.vocabulary_.longest_word), hashes_(word_.size() + 1) {}
+  Words(const WordPiece& owner, int64_t limit, std::vector<int32_t>& ids)
+      : owner_(owner), limit_(limit), ids_(ids), word_(4 * owner.vocabulary_.longest_word), hashes_(word_.size() + 1) {}
 
   void begin() {
     count_ = characters_ = 0;
@@ -115,11 +115,11 @@ class WordPiece::Words {
   }
 
   void give(int32_t id) {
-    if (count_++ < most_) ids_.push_back(id);
+    if (count_++ < limit_) ids_.push_back(id);
   }
 
   const WordPiece& owner_;
-  const int64_t most_;
+  const int64_t limit_;
   std::vector<int32_t>& ids_;
   std::vector<char> word_;        // the word so far, no more than counts
   std::vector<uint64_t> hashes_;  // of its beginnings
@@ -131,6 +131,8 @@ class WordPiece::Words {
 WordPiece::WordPiece(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {
   if (vocabulary_.longest_word < 1 || vocabulary_.longest_word > 10'000)
     throw std::invalid_argument("the longest word must have 1 to 10,000 characters");
+  std::erase_if(vocabulary_.added, [](const std::u32string& token) { return token.empty(); });
+  std::sort(vocabulary_.added.begin(), vocabulary_.added.end());
   prefix_hash_ = hash_of(vocabulary_.prefix);
   size_t places = 64;
   while (places < 2 * vocabulary_.pieces.size()) places *= 2;
@@ -179,7 +181,7 @@ void WordPiece::leave(char32_t character) { publish(character, std::make_unique<
 void WordPiece::publish(char32_t character, std::unique_ptr<Character> fate) {
   if (character >= 256 * kPages) throw std::invalid_argument("there is no character " + std::to_string((uint32_t)character));
   for (const std::u32string& token : vocabulary_.added)
-    if (!token.empty() && token[0] == character) fate->begins_added = true;
+    if (token[0] == character) fate->begins_added = true;
   std::atomic<Page*>& place = pages_[character / 256];
   Page* page = place.load();
   if (!page) {
@@ -198,28 +200,33 @@ const WordPiece::Character* WordPiece::find(char32_t character) const {
 
 template <class Code>
 bool WordPiece::is_added(const Code* text, size_t length) const {
-  for (const std::u32string& token : vocabulary_.added)
-    if (!token.empty() && token.size() <= length && std::equal(token.begin(), token.end(), text)) return true;
-  return false;
+  const auto [first, last] = std::equal_range(vocabulary_.added.begin(), vocabulary_.added.end(), std::u32string(1, text[0]),
+                                              [](const auto& a, const auto& b) { return a[0] < b[0]; });
+  return std::any_of(first, last, [&](const std::u32string& token) {
+    return token.size() <= length && std::equal(token.begin(), token.end(), text);
+  });
 }
 
-// Returns whether the text is for this class; whatever is unfamiliar in it is noted, and left out.
+// Cuts a text into pieces and returns how many there are, or why there are none.
 template <class Code>
-bool WordPiece::take(const Code* text, size_t length, Words& words, std::vector<char32_t>& unfamiliar) const {
+int64_t WordPiece::take(const Code* text, size_t length, Words& words, std::set<char32_t>& unfamiliar) const {
+  bool is_familiar = true;
+  words.begin();
   for (size_t i = 0; i < length; i++) {
     const Character* character = find(text[i]);
     if (!character) {
-      unfamiliar.push_back(text[i]);
+      unfamiliar.insert(text[i]);
+      is_familiar = false;
       continue;
     }
-    if (!character->taught || (character->begins_added && is_added(text + i, length - i))) return false;
-    for (int unit = 0; unit < character->count; unit++) words.add(character->units[unit]);
+    if (!character->taught || (character->begins_added && is_added(text + i, length - i))) return Pieces::kLeft;
+    for (int unit = 0; is_familiar && unit < character->count; unit++) words.add(character->units[unit]);
   }
   words.end_word();
-  return true;
+  return is_familiar ? words.count() : Pieces::kUnfamiliar;
 }
 
-bool WordPiece::take(const TextView& text, Words& words, std::vector<char32_t>& unfamiliar) const {
+int64_t WordPiece::take(const TextView& text, Words& words, std::set<char32_t>& unfamiliar) const {
   switch (text.width) {
     case 1: return take(static_cast<const uint8_t*>(text.data), text.length, words, unfamiliar);
     case 2: return take(static_cast<const uint16_t*>(text.data), text.length, words, unfamiliar);
@@ -227,29 +234,22 @@ bool WordPiece::take(const TextView& text, Words& words, std::vector<char32_t>& 
   }
 }
 
-Pieces WordPiece::encode(const std::vector<TextView>& texts, int64_t most) const {
+Pieces WordPiece::encode(const std::vector<TextView>& texts, int64_t limit) const {
   const int64_t special = vocabulary_.before.size() + vocabulary_.after.size();
-  if (most < special)
-    throw std::invalid_argument(std::to_string(most) + " tokens have no room for " + std::to_string(special) + " special ones");
+  if (limit < special)
+    throw std::invalid_argument(std::to_string(limit) + " tokens have no room for " + std::to_string(special) + " special ones");
   Pieces result;
-  Words words(*this, most - special, result.ids);
-  std::vector<char32_t>& unfamiliar = result.unfamiliar;
+  Words words(*this, limit - special, result.ids);
   const auto add = [&](const std::vector<int32_t>& ids) { result.ids.insert(result.ids.end(), ids.begin(), ids.end()); };
   for (const TextView& text : texts) {
-    const size_t ids = result.ids.size(), known = unfamiliar.size();
+    const size_t begin = result.ids.size();
     add(vocabulary_.before);
-    words.begin();
-    const bool taken = take(text, words, unfamiliar);
+    const int64_t count = take(text, words, result.unfamiliar);
     add(vocabulary_.after);
-    if (!taken) unfamiliar.resize(known);  // to learn them would not help
-    if (!taken || unfamiliar.size() > known) result.ids.resize(ids);
+    if (count < 0) result.ids.resize(begin);
     result.ends.push_back(result.ids.size());
-    result.counts.push_back(!taken                      ? Pieces::kLeft
-                            : unfamiliar.size() > known ? Pieces::kUnfamiliar
-                                                        : words.count() + special);
+    result.counts.push_back(count < 0 ? count : count + special);
   }
-  std::sort(unfamiliar.begin(), unfamiliar.end());
-  unfamiliar.erase(std::unique(unfamiliar.begin(), unfamiliar.end()), unfamiliar.end());
   return result;
 }
 

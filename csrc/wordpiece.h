@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,7 +47,7 @@ struct Pieces {
   std::vector<int32_t> ids;     // of all texts, special tokens included
   std::vector<int64_t> ends;    // where each text's ids end
   std::vector<int64_t> counts;  // how many tokens each text has, those cut off included; or why it has no ids here
-  std::vector<char32_t> unfamiliar;  // the characters to be taught, each once
+  std::set<char32_t> unfamiliar;  // the characters to be taught
 };
 
 class WordPiece {
@@ -65,8 +66,8 @@ class WordPiece {
   // Says that a character's fate depends on its neighbours: texts with it are left to others.
   void leave(char32_t character);
 
-  // Encodes texts, each cut to `most` tokens, special ones included.
-  Pieces encode(const std::vector<TextView>& texts, int64_t most) const;
+  // Encodes texts, each cut to `limit` tokens, special ones included.
+  Pieces encode(const std::vector<TextView>& texts, int64_t limit) const;
 
  private:
   static constexpr size_t kPages = 0x110000 / 256;
@@ -78,9 +79,9 @@ class WordPiece {
   void publish(char32_t character, std::unique_ptr<Character> fate);
   const Character* find(char32_t character) const;
   int32_t id_of(uint64_t hash, size_t prefix_size, const char* part, size_t size) const;
-  bool take(const TextView& text, Words& words, std::vector<char32_t>& unfamiliar) const;
+  int64_t take(const TextView& text, Words& words, std::set<char32_t>& unfamiliar) const;
   template <class Code>
-  bool take(const Code* text, size_t length, Words& words, std::vector<char32_t>& unfamiliar) const;
+  int64_t take(const Code* text, size_t length, Words& words, std::set<char32_t>& unfamiliar) const;
   template <class Code>
   bool is_added(const Code* text, size_t length) const;
 
@@ -90,7 +91,7 @@ class WordPiece {
     int32_t piece = -1;
   };
 
-  const Vocabulary vocabulary_;
+  Vocabulary vocabulary_;
   std::vector<Slot> slots_;  // their number is a power of two
   size_t longest_piece_ = 0;  // in bytes
   uint64_t prefix_hash_ = 0;

@@ -6,7 +6,7 @@
 namespace bothways {
 
 struct Workspace {
-  Buffer shared;   // all that the members of a team read and write together: one piece, so that it has huge pages
+  Buffer activations;  // all that the members of a team read and write together: one piece, so that it has huge pages
   Buffer scratch;
 };
 

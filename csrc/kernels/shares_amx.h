@@ -37,8 +37,8 @@ struct Shares<2> {
 // bfloat16: a share's bits themselves, as whole numbers of 16 bits. 256 * (x + 127), rounded, is 2^x's exponent and, behind
 // it, 8 bits of x's fraction f. What 2^f has in their place is less by a number that a table of 64 knows: 1.8e-3 relative in
 // the mean, where rounding to bfloat16 alone makes 1.7e-3 (Schraudolph, A fast, compact approximation of the exponential
-// function, 1999). Packing saturates: shares below 2^-127 become 0, above 2^127 not a number, which the sum shows; a score that
-// is not a number becomes 0, which only the values of its key can then show.
+// function, 1999). Packing saturates: shares below 2^-127 become 0. Those above 2^127, and of scores that are not numbers, become
+// no numbers, which the sum shows.
 alignas(64) constexpr uint8_t kFractions[64] = {
     0, 1, 2, 4, 4, 6, 7, 8, 9, 10, 10, 12, 12, 13, 14, 15, 15, 16, 17, 17, 18, 18, 19, 19, 20, 20, 20, 21, 21, 21, 21, 21,
     21, 22, 22, 21, 21, 21, 21, 21, 21, 20, 20, 19, 19, 19, 18, 17, 17, 16, 15, 15, 13, 13, 12, 11, 9, 9, 7, 6, 5, 3, 2, 1};
@@ -47,10 +47,16 @@ struct Shares<1> {
   static constexpr float kUnit = 256 * 1.4426950408889634f, kStart = 256 * 127;
 
   static void make(Vec x, Vec y, uint32_t keep, __m512i (&part)[1]) {
-    const __m512i bits = _mm512_packus_epi32(_mm512_cvtps_epi32(x.v), _mm512_cvtps_epi32(y.v));
+    const __m512i bits = _mm512_packus_epi32(whole(x), whole(y));
     const __m512i over =
         _mm512_maskz_permutexvar_epi8(0x5555555555555555, _mm512_srli_epi16(bits, 2), load_line(kFractions));
     part[0] = _mm512_maskz_srli_epi16(keep, _mm512_subs_epu16(bits, over), 1);
+  }
+
+  // Rounded, at most kMost: the minimum of no number and kMost is kMost.
+  static __m512i whole(Vec x) {
+    constexpr float kMost = 0xffff;
+    return _mm512_cvtps_epi32(_mm512_min_ps(x.v, _mm512_set1_ps(kMost)));
   }
 
   // Packing takes fours from both halves in turn.

@@ -167,9 +167,9 @@ void test_activations(const Kernels& kernels) {
 }
 
 // A row's bits are the same whatever the number of rows and its place among them.
-void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
+void test_row_bits(const Kernels& kernels, int columns, int depth, Into into, bool has_bias = true) {
   constexpr int kMost = 200;
-  const Problem problem({kMost, columns, depth, true, Activation::none});
+  const Problem problem({kMost, columns, depth, has_bias, Activation::none});
   const Storage weight = make_weight(kernels, problem.weight, columns, depth);
   const Guarded<float> bias = make_bias(problem.bias);
   const int whole = whole_groups(columns);
@@ -177,7 +177,8 @@ void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
     const Floats some(problem.x.begin() + (ptrdiff_t)begin * depth,
                       problem.x.begin() + (ptrdiff_t)(begin + rows) * depth);
     const Storage x = make_operand(kernels, some, rows, depth);
-    Linear a{x.data(), weight.data(), bias.data(), rows, columns, depth, Activation::none, into, nullptr, whole};
+    Linear a{x.data(), weight.data(), has_bias ? bias.data() : nullptr, rows, columns, depth, Activation::none, into, nullptr,
+             whole};
     if (into == Into::hidden) {
       Floats out((size_t)whole_row_groups(rows) * whole);
       Storage scratch = make_scratch(kernels, depth);
@@ -201,25 +202,26 @@ void test_row_bits(const Kernels& kernels, int columns, int depth, Into into) {
 }
 
 // A row with a NaN or an infinite number stays in its row.
-void test_broken_row(const Kernels& kernels, float value) {
-  constexpr int kRows = 17, kColumns = 33, kDepth = 65, kBroken = 5, kStride = whole_groups(kColumns);
-  check::at("%s broken row", name_of(kernels).c_str());
-  Problem problem({kRows, kColumns, kDepth, false, Activation::none});
-  const Storage weight = make_weight(kernels, problem.weight, kColumns, kDepth);
+void test_broken_row(const Kernels& kernels, int columns, float value) {
+  constexpr int kRows = 17, kDepth = 65, kBroken = 5;
+  const int stride = whole_groups(columns);
+  check::at("%s broken row, columns %d", name_of(kernels).c_str(), columns);
+  Problem problem({kRows, columns, kDepth, false, Activation::none});
+  const Storage weight = make_weight(kernels, problem.weight, columns, kDepth);
   const auto compute = [&] {
     const Storage x = make_operand(kernels, problem.x, kRows, kDepth);
-    Floats out(whole_row_groups(kRows) * kStride);
+    Floats out(whole_row_groups(kRows) * stride);
     Storage scratch = make_scratch(kernels, kDepth);
-    kernels.linear({x.data(), weight.data(), nullptr, kRows, kColumns, kDepth, Activation::none, Into::hidden,
-                    out.data(), kStride, scratch.data()});
+    kernels.linear({x.data(), weight.data(), nullptr, kRows, columns, kDepth, Activation::none, Into::hidden, out.data(), stride,
+                    scratch.data()});
     return out;
   };
   const Floats whole = compute();
   problem.x[kBroken * kDepth + 40] = value;
   const Floats broken = compute();
   for (int row = 0; row < kRows; row++)
-    for (int column = 0; column < kColumns; column++) {
-      const float now = broken[row * kStride + column], was = whole[row * kStride + column];
+    for (int column = 0; column < columns; column++) {
+      const float now = broken[row * stride + column], was = whole[row * stride + column];
       CHECK(row == kBroken ? !std::isfinite(now) : same(now, was), row, column, now, was);
     }
 }
@@ -247,11 +249,10 @@ void test_head(const Kernels& kernels, int columns, int depth, bool has_bias) {
 }
 
 // Ranges of columns, put together, are the whole product to the last bit.
-void test_column_ranges(const Kernels& kernels) {
+void test_column_ranges(const Kernels& kernels, int columns, bool has_bias) {
   constexpr int kRows = 29, kDepth = 70;
-  const int columns = 3 * kernels.panel + 5;
-  check::at("%s column ranges", name_of(kernels).c_str());
-  const Problem problem({kRows, columns, kDepth, true, Activation::none});
+  check::at("%s column ranges, columns %d bias %d", name_of(kernels).c_str(), columns, has_bias);
+  const Problem problem({kRows, columns, kDepth, has_bias, Activation::none});
   const Storage x = make_operand(kernels, problem.x, kRows, kDepth);
   const Storage weight = make_weight(kernels, problem.weight, columns, kDepth);
   const Guarded<float> bias = make_bias(problem.bias);
@@ -260,8 +261,8 @@ void test_column_ranges(const Kernels& kernels) {
     Floats out((size_t)whole_row_groups(kRows) * stride);
     Storage scratch = make_scratch(kernels, kDepth);
     for (size_t i = 0; i + 1 < cuts.size(); i++)
-      kernels.linear({x.data(), weight.data(), bias.data(), kRows, columns, kDepth, Activation::none, Into::hidden, out.data(),
-                      stride, scratch.data(), cuts[i], cuts[i + 1]});
+      kernels.linear({x.data(), weight.data(), has_bias ? bias.data() : nullptr, kRows, columns, kDepth, Activation::none,
+                      Into::hidden, out.data(), stride, scratch.data(), cuts[i], cuts[i + 1]});
     out.resize((size_t)kRows * stride);
     return out;
   };
@@ -293,8 +294,11 @@ void test_table(const Kernels& kernels) {
     test_row_bits(kernels, 33, 97, into);
     test_row_bits(kernels, 20, 768, into);
   }
-  for (float value : {kNan, std::numeric_limits<float>::infinity()}) test_broken_row(kernels, value);
-  test_column_ranges(kernels);
+  test_row_bits(kernels, 96, 65, Into::hidden, false);
+  for (float value : {kNan, std::numeric_limits<float>::infinity()})
+    for (int columns : {33, 96}) test_broken_row(kernels, columns, value);
+  test_column_ranges(kernels, 3 * kernels.panel + 5, true);
+  test_column_ranges(kernels, 4 * kernels.panel, false);
   test_panels(kernels);
   if (is(kernels, "float32")) {
     test_head(kernels, 1, 97, true);

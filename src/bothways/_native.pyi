@@ -55,7 +55,7 @@ class WordPiece:
         What becomes of a character: (UTF-8 character, "word", "alone" or "space") each; None where it depends.
         """
 
-    def encode(self, texts: tuple[str, ...], most: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
+    def encode(self, texts: tuple[str, ...], limit: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
         """
         Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar characters), and the unfamiliar characters.
         """

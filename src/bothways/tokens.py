@@ -40,7 +40,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
 _TURN = 0.002
 
-# To make the fast path takes as long as to tokenize so many characters without it: whoever has one text should not wait.
+# To make the fast path takes as long as to tokenize so many characters without it: one text should not wait for it.
 _FAST_AFTER = 32_768
 
 
@@ -112,6 +112,12 @@ class Tokenizer:
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
         self._characters_seen = 0
+        # Made when first asked for. No cached_property: up to Python 3.11 that holds a lock, which a forked child may
+        # find locked for ever.
+        self._single_types: bool | None = None
+        self._fast_made: list[FastWordPiece | None] = []
+        self._zeros = np.zeros(spec.max_tokens, np.int32)  # the token types of every text that the fast path takes
+        self._zeros.flags.writeable = False
 
     @classmethod
     def from_folder(cls, folder: Path, spec: Spec) -> Tokenizer:
@@ -213,20 +219,19 @@ class Tokenizer:
         self._characters_seen += sum(map(len, singles))
         if self._characters_seen < _FAST_AFTER or len(singles) < len(texts):
             return [None] * len(texts)
-        if self._fast is None or limit <= self._fast.num_special:
+        fast = self._fast
+        if fast is None or limit <= fast.num_special:
             return [None] * len(texts)
-        found = self._fast.encode(singles, limit)
+        found = fast.encode(singles, limit)
         return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
 
-    @cached_property
+    @property
     def _fast(self) -> FastWordPiece | None:
         from bothways.wordpiece import FastWordPiece
 
-        return FastWordPiece.for_tokenizer(self._raw)
-
-    @cached_property
-    def _zeros(self) -> IntArray:
-        return np.zeros(self._rows, np.int32)
+        if not self._fast_made:
+            self._fast_made = [FastWordPiece.for_tokenizer(self._raw)]
+        return self._fast_made[0]
 
     def _limit(self, max_length: int | None) -> int:
         if max_length is None:
@@ -257,10 +262,12 @@ class Tokenizer:
             raise _encode_error(text, number, error) from error
         raise InputError(f"text {number} is {_kind(text)}; give a str, or a tuple of two str for a pair")
 
-    @cached_property
+    @property
     def _single_typed(self) -> bool:
         """Whether a single text's tokens have types other than 0; a type depends on the place, never on the text."""
-        return self._typed and any(self._encode("a", 0).type_ids)
+        if self._single_types is None:
+            self._single_types = self._typed and any(self._encode("a", 0).type_ids)
+        return self._single_types
 
     def _sequence(self, encoding: tokenizers.Encoding, spans: bool = True) -> Sequence:
         ids = np.array(encoding.ids, np.int32)  # (n,)

@@ -22,6 +22,9 @@ __all__ = ["FastWordPiece"]
 
 _Units: TypeAlias = list[tuple[str, str]]
 
+# In characters; the core keeps room for a word of any length that a tokenizer may have pieces for. BERT's limit is 100.
+_LONGEST_WORD = 10_000
+
 
 class FastWordPiece:
     """Single texts to ids, identical to `tokenizers`; safe to use from many threads at once.
@@ -56,6 +59,9 @@ class FastWordPiece:
             and all(isinstance(step, normalizers.BertNormalizer | normalizers.Lowercase) for step in steps)
             and isinstance(raw.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
             and raw.model.token_to_id(raw.model.unk_token) is not None
+            and 1 <= raw.model.max_input_chars_per_word <= _LONGEST_WORD
+            and raw.truncation is None
+            and raw.padding is None
             and not any(token.normalized for token in raw.get_added_tokens_decoder().values())
         ):
             return None
@@ -105,6 +111,7 @@ def _special_tokens(raw: tokenizers.Tokenizer) -> tuple[list[int], list[int]] | 
     encoding = raw.encode("a")
     inside = np.array([part is not None for part in encoding.sequence_ids])
     places = np.flatnonzero(inside)
-    if not len(places) or not inside[places[0] : places[-1] + 1].all() or any(encoding.type_ids):
+    once = len(places) == len(raw.encode("a", add_special_tokens=False)) > 0
+    if not once or not inside[places[0] : places[-1] + 1].all() or any(encoding.type_ids):
         return None
     return encoding.ids[: places[0]], encoding.ids[places[-1] + 1 :]
