@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from bothways import tokenizer_files
 from bothways.arrays import IntArray
 from bothways.errors import BothwaysError, CheckpointError, InputError
 from bothways.spec import Spec
+from bothways.vocabulary import Vocabulary, read_special
 
 if TYPE_CHECKING:
     import tokenizers
@@ -33,6 +34,9 @@ Text: TypeAlias = str | tuple[str, str]
 _Indices = npt.NDArray[np.intp]
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+#: Tokens that a window repeats of the one before, where nothing else is said and it is large enough.
+_STRIDE = 128
 
 # `tokenizers.encode` holds Python's lock, so a thread that tokenizes would keep the thread that feeds the engine
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
@@ -72,6 +76,23 @@ class Sequence:
         return offsets if self._kept is None else offsets[self._kept]
 
     @property
+    def parts(self) -> npt.NDArray[np.int8]:
+        """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
+        parts = _parts(self._origin)
+        return parts if self._kept is None else parts[self._kept]
+
+    @property
+    def words(self) -> npt.NDArray[np.int64]:
+        """(n,) which of its text's words, as the tokenizer splits them, each token is of; -1 for special tokens."""
+        words = np.array([-1 if word is None else word for word in self._origin.word_ids], np.int64)
+        return words if self._kept is None else words[self._kept]
+
+    @property
+    def places(self) -> _Indices:
+        """(n,) where each token stands among all of its text, which a window shows a piece of."""
+        return np.arange(len(self)) if self._kept is None else self._kept
+
+    @property
     def _origin(self) -> tokenizers.Encoding | _Unpacked:
         if self._source is None:
             raise InputError("this sequence knows its ids alone and no text; use Tokenizer.tokenize with spans=True")
@@ -92,17 +113,29 @@ class _Unpacked:
     def offsets(self) -> list[tuple[int, int]]:
         return self._encoding.offsets
 
+    @cached_property
+    def sequence_ids(self) -> list[int | None]:
+        return self._encoding.sequence_ids
+
+    @cached_property
+    def word_ids(self) -> list[int | None]:
+        return self._encoding.word_ids
+
 
 class Tokenizer:
     """Turns texts into sequences, the way the checkpoint was trained.
 
     Attributes:
         max_tokens: The longest sequence the checkpoint takes, special tokens included.
+        vocabulary: What it knows of single tokens.
     """
 
-    def __init__(self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int) -> None:
+    def __init__(
+        self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int, special: Mapping[str, str] | None = None
+    ) -> None:
         """Wrap a tokenizer that nobody else changes; `from_folder` is the usual way."""
         self.max_tokens = max_tokens
+        self.vocabulary = Vocabulary(raw, special or {})
         self._raw = raw
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
@@ -121,7 +154,7 @@ class Tokenizer:
             _lower_case_first(raw)
         limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
         _check_room(raw, min(limit, spec.embed.max_tokens or limit), folder)
-        return cls(raw, spec, limit)
+        return cls(raw, spec, limit, read_special(files))
 
     def tokenize(
         self,
@@ -131,6 +164,7 @@ class Tokenizer:
         truncation: bool = True,
         first: int = 0,
         spans: bool = True,
+        keep_second: bool = False,
     ) -> list[Sequence]:
         """Turn texts into sequences of at most `max_length` tokens.
 
@@ -140,6 +174,7 @@ class Tokenizer:
             truncation: Cut what is too long (a pair's longer half first); False makes it an error.
             first: The number of the first text, for messages.
             spans: Keep what `Sequence.tokens` and `offsets` are made from, which takes far more memory than the ids.
+            keep_second: Cut nothing but the first half of a pair.
 
         Raises:
             InputError: A text can't be used as given, or is too long with truncation=False.
@@ -159,7 +194,7 @@ class Tokenizer:
             if len(encoding) <= limit:
                 sequences.append(self._sequence(encoding, spans))
             elif truncation:
-                sequences.append(self._cut(encoding, limit, spans))
+                sequences.append(self._cut(encoding, limit, spans, keep_second))
             else:
                 allowed = "the model takes" if limit == self.max_tokens else "max_length is"
                 raise InputError(
@@ -169,25 +204,28 @@ class Tokenizer:
                 known[text] = sequences[-1]
         return sequences
 
-    def windows(self, text: str, *, max_length: int | None = None, stride: int = 0, number: int = 0) -> list[Sequence]:
-        """Cut one text, however long, into sequences that follow each other.
+    def windows(
+        self, text: Text, *, max_length: int | None = None, stride: int | None = 0, number: int = 0
+    ) -> list[Sequence]:
+        """Cut one text, however long, into sequences that follow each other; of a pair, the second half.
 
         Args:
-            text: A single text.
+            text: A text, or a pair whose first half is repeated whole in every window.
             max_length: The limit of each window, special tokens included; the checkpoint's own when None.
-            stride: How many tokens a window repeats of the one before.
+            stride: How many tokens a window repeats of the one before; None for 128, or half of a small window.
             number: The text's number, for messages.
 
         Raises:
-            InputError: The text is a pair or not a text, or `stride` leaves no step from window to window.
+            InputError: The text is not a text, or `stride` leaves no step from window to window.
         """
-        if not isinstance(text, str):
-            raise InputError(f"windows are cut from a single text, but text {number} is {_kind(text)}; give a str")
         limit = self._limit(max_length)
         encoding = self._encode(text, number)
         parts = _parts(encoding)
-        special, content = np.flatnonzero(parts < 0), np.flatnonzero(parts == 0)
-        capacity = _capacity(limit, len(special))
+        cut = 0 if isinstance(text, str) else 1
+        around, content = np.flatnonzero(parts != cut), np.flatnonzero(parts == cut)
+        capacity = _capacity(limit, len(around), "special tokens" if cut == 0 else "tokens that every window has")
+        if stride is None:
+            stride = min(_STRIDE, capacity // 2)
         if not 0 <= stride < capacity:
             raise InputError(
                 f"stride={stride} does not fit a window with room for {capacity} of the text's tokens; "
@@ -197,7 +235,7 @@ class Tokenizer:
         whole = self._sequence(encoding)
         step = capacity - stride
         starts = range(0, max(len(content) - stride, 1), step)
-        return [_select(whole, source, np.r_[special, content[at : at + capacity]], 0) for at in starts]
+        return [_select(whole, source, np.r_[around, content[at : at + capacity]], 0) for at in starts]
 
     def _limit(self, max_length: int | None) -> int:
         if max_length is None:
@@ -239,7 +277,7 @@ class Tokenizer:
         token_types = np.array(encoding.type_ids, np.int32) if typed else np.zeros(len(ids), np.int32)  # (n,)
         return Sequence(ids, token_types, 0, encoding if spans else None)
 
-    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool) -> Sequence:
+    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool, keep_second: bool) -> Sequence:
         """Keep the first tokens of each text so that they fit together with the special tokens.
 
         Chosen from the finished encoding: to truncate before the special tokens are put around, as `tokenizers`
@@ -247,7 +285,11 @@ class Tokenizer:
         """
         parts = _parts(encoding)
         special, *texts = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
-        sizes = _longest_first(len(texts[0]), len(texts[1]), _capacity(limit, len(special)))
+        kept_whole = len(texts[1]) if keep_second else 0
+        capacity = _capacity(limit, len(special) + kept_whole) + kept_whole
+        sizes = _longest_first(len(texts[0]), len(texts[1]), capacity)
+        if keep_second:
+            sizes = capacity - kept_whole, kept_whole
         kept = np.r_[special, texts[0][: sizes[0]], texts[1][: sizes[1]]]
         return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
 
@@ -260,17 +302,17 @@ def _select(
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
 
 
-def _parts(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:
+def _parts(encoding: tokenizers.Encoding | _Unpacked) -> npt.NDArray[np.int8]:
     """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
     return np.array([-1 if part is None else part for part in encoding.sequence_ids], np.int8)
 
 
-def _capacity(limit: int, special: int) -> int:
-    if limit <= special:
+def _capacity(limit: int, taken: int, what: str = "special tokens") -> int:
+    if limit <= taken:
         raise InputError(
-            f"max_length={limit} leaves no room for a text beside {special} special tokens; give at least {special + 1}"
+            f"max_length={limit} leaves no room for a text beside {taken} {what}; give at least {taken + 1}"
         )
-    return limit - special
+    return limit - taken
 
 
 def _longest_first(a: int, b: int, capacity: int) -> tuple[int, int]:
