@@ -14,7 +14,8 @@ from bothways.errors import (
     TaskError,
     UnsupportedModel,
 )
-from bothways.spec import EmbedSpec, Spec
+from bothways.spec import EmbedSpec, HeadSpec, Spec
+from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "EmbedSpec",
     "Encoded",
     "Encoder",
+    "HeadSpec",
     "InputError",
+    "Label",
     "ModelNotFound",
     "OutOfMemory",
     "ServerError",

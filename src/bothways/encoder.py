@@ -1,31 +1,27 @@
 """Encoder: load a checkpoint, then one method per task. The page to read first.
 
-Texts may be given one alone, as a list, or as an iterator; an iterator in gives an iterator out.
+Texts may be given one alone, as a list, or as an iterator; an iterator in gives an iterator out. Loading and what the
+tasks share is in loaded.py; each task is a file in tasks/.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import Any, NoReturn, overload
+from typing import Any, overload
 
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
-from bothways.checkpoint import Checkpoint, open_checkpoint
-from bothways.engines.base import Engine
-from bothways.engines.choose import choose
-from bothways.errors import BothwaysError, InputError, OutOfMemory
-from bothways.heads import Head, pooler
-from bothways.sources import Source, resolve
-from bothways.spec import Spec
-from bothways.stream import BATCH_TOKENS
-from bothways.tasks.embed import Embedder, EmbedOptions, Progress, Truncation
+from bothways.loaded import Loaded
+from bothways.tasks.classify import Label, classify
+from bothways.tasks.each import Each, each
+from bothways.tasks.embed import Embedder, EmbedOptions, Truncation
 from bothways.tasks.encode import Encoded, TextRows, encode_texts
 from bothways.tasks.inputs import flag, string_list, strings, text_list, texts_and_pairs, whole_number
+from bothways.tasks.report import Progress
 from bothways.tasks.similarity import similarities, vectors
-from bothways.tokens import Text, Tokenizer
+from bothways.tokens import Text
 
 __all__ = ["Encoder"]
 
@@ -33,7 +29,7 @@ __all__ = ["Encoder"]
 _TextOrPair = str | tuple[str, str] | list[str]
 
 
-class Encoder:
+class Encoder(Loaded):
     """A checkpoint ready to compute. Safe to use from many threads at once, and after a fork.
 
     A text's result is the same bits alone, in any batch and in any order.
@@ -43,84 +39,9 @@ class Encoder:
         checkpoint: The files it came from.
         tokenizer: What turns texts into sequences.
         engine: What computes.
-        tasks: The methods that this checkpoint can serve.
+        tasks: The methods that this checkpoint can serve; any other is a TaskError.
+        spec: What the network is, how it embeds and what heads it has.
     """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        tokenizer: Tokenizer,
-        engine: Engine,
-        *,
-        name: str = "",
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-    ) -> None:
-        """Join the parts; `from_pretrained` is the usual way."""
-        self.name = name or checkpoint.folder.name
-        self.checkpoint = checkpoint
-        self.tokenizer = tokenizer
-        self.engine = engine
-        self.tasks: tuple[str, ...] = ("encode", "embed", "similarity")
-        self._max_length = whole_number(max_length, "max_length")
-        self._batch_tokens = whole_number(batch_tokens, "batch_tokens") or BATCH_TOKENS
-        if self._max_length is not None and self._max_length > self.spec.max_tokens:
-            raise InputError(
-                f"max_length is {max_length}, but the checkpoint's position table has rows for {self.spec.max_tokens} "
-                "tokens; give at most so many"
-            )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        dtype: str = "float32",
-        engine: str = "auto",
-        threads: int | None = None,
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-    ) -> Encoder:
-        """Load a checkpoint in the Hugging Face layout, as it is.
-
-        Args:
-            model: A folder, a hub name ("org/name"), or "pkg:package/folder" for one inside a Python package.
-            revision: The hub name's branch, tag or commit.
-            device: "auto" or "cpu".
-            dtype: Of the weights and products: "float32".
-            engine: "auto" or "native".
-            threads: How many to compute with; None takes what the process may use.
-            max_length: The tokens of a sequence, special ones included, where a call does not say otherwise;
-                None takes the checkpoint's own limits.
-            batch_tokens: The most tokens to compute at once; it changes memory and speed, never results.
-        """
-        source = resolve(model, revision)
-        try:
-            checkpoint = open_checkpoint(source.folder)
-            tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
-            chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
-        except MemoryError:
-            raise _too_large(source) from None
-        return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
-
-    @property
-    def spec(self) -> Spec:
-        """What the network is, and how embeddings are made of its token vectors."""
-        return self.checkpoint.spec
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse pickling: what would be sent is the whole network, mapped and packed for this process."""
-        raise BothwaysError("an Encoder can't be pickled; load it in each process with Encoder.from_pretrained(...)")
-
-    def __repr__(self) -> str:
-        """The model, its size, and what computes it."""
-        spec, engine = self.spec, self.engine
-        return (
-            f"Encoder({self.name!r}, {spec.family}, {spec.num_layers} layers, hidden size {spec.hidden_size}, "
-            f"{engine.name} {engine.level} {engine.dtype}, {engine.threads} threads)"
-        )
 
     @overload
     def encode(
@@ -270,6 +191,30 @@ class Encoder:
         """
         return similarities(self._vectors(a, "a"), self._vectors(b, "b"), self.spec.embed.similarity, self.engine)
 
+    @each(text_list, texts_and_pairs)
+    def classify(
+        self,
+        texts: Each[Text],
+        *,
+        top_k: int | None = 1,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Label]]:
+        """Label texts or pairs: for each its best labels, by the rules of the checkpoint's `problem_type`.
+
+        Scores are probabilities, a regression's the values themselves. Equal ones keep the checkpoint's order.
+
+        Args:
+            texts: A text, a pair as a tuple, a list of either, or an iterator of either.
+            top_k: How many labels each text gets; None gives all.
+            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a sequence, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        limits = self._limits(truncation, max_length, progress)
+        return classify(texts, self._scorer("classify"), limits, whole_number(top_k, "top_k"))
+
     def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
         if isinstance(texts, Iterator):
             return self._embedder.embed_each(strings(texts), options)
@@ -288,20 +233,3 @@ class Encoder:
     @cached_property
     def _embedder(self) -> Embedder:
         return Embedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
-
-    @cached_property
-    def _pooler(self) -> Head | None:
-        return pooler(self.engine, self.checkpoint)
-
-    @cached_property
-    def _padding_id(self) -> int:
-        padding_id = self.checkpoint.config.get("pad_token_id")
-        return padding_id if isinstance(padding_id, int) else 0
-
-
-def _too_large(source: Source) -> OutOfMemory:
-    size = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors") if path.is_file())
-    return OutOfMemory(
-        f"{source.name!r} does not fit in memory: its weights take {size / 1e6:.0f} MB on disk and at "
-        "least as much again in memory; close other programs, or load a smaller model"
-    )

@@ -6,7 +6,7 @@ Letters: T tokens, B texts or sequences of a batch, H hidden, D values of an emb
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -25,14 +25,14 @@ from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
 from bothways.spec import Spec
 from bothways.tasks.inputs import flag, shown
+from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation", "token_limit"]
-
-#: Called after each batch with the texts done, tokens computed and texts truncated so far.
-Progress = Callable[[int, int, int], None]
+__all__ = ["Embedder", "EmbedOptions", "Truncation", "token_limit"]
 
 Truncation = Literal[True, False, "window"]
+
+_ADVICE = 'truncation="window" to embed all of them, or '
 
 
 @dataclass(frozen=True)
@@ -184,17 +184,12 @@ class Embedder:
     def _blocks(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[FloatArray]:
         """Embed texts in order, a block (some B, D) at a time."""
         pooled = self._pooled_windows if options.truncation == "window" else self._pooled
-        tokens = truncated = done = 0
+        report = Report(options.progress, options.max_tokens, _ADVICE)
         for sequences, vectors in pooled(_prompted(texts, options.prompt), options):
             block = self._finished(vectors, options)
-            done += len(block)
-            tokens += sum(len(sequence) for sequence in sequences)
-            truncated += sum(sequence.truncated > 0 for sequence in sequences)
-            if options.progress is not None:
-                options.progress(done, tokens, truncated)
+            report.add(len(block), sum(sequence.truncated > 0 for sequence in sequences), sequences)
             yield block
-        if truncated and options.progress is None:
-            _warn(truncated, done, options.max_tokens)
+        report.close()
 
     def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
@@ -285,15 +280,3 @@ def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:
     weights = np.array(lengths, np.float64) / sum(lengths)
     average: FloatArray = np.add.reduce(np.stack(rows) * weights[:, None], axis=0).astype(np.float32)
     return average
-
-
-def _warn(truncated: int, texts: int, max_tokens: int) -> None:
-    import logging
-
-    logging.getLogger("bothways").warning(
-        "%d of %d texts were longer than %d tokens and were cut; "
-        'pass truncation="window" to embed all of them, or truncation=False to make this an error',
-        truncated,
-        texts,
-        max_tokens,
-    )

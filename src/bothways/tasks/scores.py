@@ -1,0 +1,169 @@
+"""What all tasks with a head share: texts to sequences, through the network and the head, back to texts in order.
+
+Letters: B sequences of a batch, n one sequence's tokens, H hidden, C scores of a row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways import stream
+from bothways.arrays import FloatArray
+from bothways.batch import pack
+from bothways.checkpoint import Checkpoint
+from bothways.engines.base import Engine
+from bothways.errors import CheckpointError
+from bothways.heads import Head, head
+from bothways.spec import HeadSpec
+from bothways.tasks.report import Progress, Report
+from bothways.tokens import Sequence, Text, Tokenizer
+
+__all__ = ["Limits", "Scored", "Scorer"]
+
+#: (texts, number of the first) -> for each text its sequences, at least one.
+Tokenize = Callable[[list[Text], int], list[list[Sequence]]]
+
+#: The rows of one sequence that its scores are wanted of.
+Select = Callable[[Sequence], npt.NDArray[np.intp]]
+
+# Rows that go through a head at once: a vocabulary's scores of one row alone can take a megabyte.
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a task takes texts.
+
+    Attributes:
+        max_tokens: Tokens of a sequence, special tokens included.
+        truncation: Cut what is longer; False makes it an error.
+        progress: Called after each batch with the texts done, tokens computed and texts truncated so far.
+    """
+
+    max_tokens: int
+    truncation: bool = True
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a head made of one text.
+
+    Attributes:
+        number: Which text it is.
+        sequences: The text's sequences: itself, its windows, or its pairs with something else.
+        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C).
+    """
+
+    number: int
+    sequences: list[Sequence]
+    scores: list[FloatArray]
+
+
+class Scorer:
+    """Scores texts with one head of a checkpoint."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int, kind: str
+    ) -> None:
+        """Join the parts; the head is loaded when the first batch arrives."""
+        self.spec: HeadSpec = checkpoint.spec.heads[kind]
+        self.tokenizer = tokenizer
+        self._checkpoint = checkpoint
+        self._engine = engine
+        self._batch_tokens = batch_tokens
+
+    @cached_property
+    def _head(self) -> Head:
+        return head(self._engine, self._checkpoint, self.spec)
+
+    def score(self, texts: Iterable[Text], limits: Limits) -> Iterator[Scored]:
+        """Score texts and pairs, each as one sequence."""
+
+        def tokenize(chunk: list[Text], first: int) -> list[list[Sequence]]:
+            sequences = self.tokenizer.tokenize(
+                chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
+            )
+            return [[sequence] for sequence in sequences]
+
+        return self.run(texts, tokenize, limits)
+
+    def run(
+        self,
+        texts: Iterable[Any],
+        tokenize: Tokenize,
+        limits: Limits,
+        *,
+        select: Select | None = None,
+        advice: str = "",
+    ) -> Iterator[Scored]:
+        """Score texts that `tokenize` makes sequences of, any number of them for each text.
+
+        Args:
+            texts: What `tokenize` understands.
+            tokenize: See `Tokenize`.
+            limits: How texts are taken.
+            select: Of a head that takes all rows, the rows that are wanted; None takes all.
+            advice: What else to do about long texts than to refuse them, for the warning.
+
+        Raises:
+            CheckpointError: Scores are NaN or infinite.
+        """
+        # How many sequences each text has: filled while tokenizing, so always before they arrive here.
+        counts: deque[int] = deque()
+
+        def flat(chunk: list[Text], first: int) -> list[Sequence]:
+            groups = tokenize(chunk, first)
+            counts.extend(map(len, groups))
+            return [sequence for group in groups for sequence in group]
+
+        report = Report(limits.progress, limits.max_tokens, advice)
+        sequences: list[Sequence] = []
+        scores: list[FloatArray] = []
+        number = 0
+        batches = stream.run(texts, flat, lambda batch: self._compute(batch, select), batch_tokens=self._batch_tokens)
+        for batch, rows in batches:
+            done: list[Scored] = []
+            for sequence, row in zip(batch, rows, strict=True):
+                sequences.append(sequence)
+                scores.append(row)
+                if len(sequences) == counts[0]:
+                    done.append(Scored(number, sequences, scores))
+                    counts.popleft()
+                    sequences, scores, number = [], [], number + 1
+            report.add(len(done), sum(any(s.truncated for s in text.sequences) for text in done), batch)
+            for text in done:
+                _check(text)
+                yield text
+        report.close()
+
+    def _compute(self, sequences: list[Sequence], select: Select | None) -> list[FloatArray]:
+        batch = pack(sequences, self._checkpoint.spec)
+        if self.spec.rows != "all":
+            return list(self._head(self._engine.encode(batch, rows="first").rows))  # B of (C,)
+        rows = self._engine.encode(batch).rows  # (T, H)
+        texts = [rows[start:end] for start, end in zip(batch.starts, batch.starts[1:], strict=False)]  # B of (n, H)
+        if select is not None:
+            texts = [text[select(sequence)] for text, sequence in zip(texts, sequences, strict=True)]
+        return [self._scores(text) for text in texts]
+
+    def _scores(self, rows: FloatArray) -> FloatArray:
+        """Take the rows of one sequence through the head, a few at a time."""
+        if len(rows) <= _ROWS:
+            return self._head(rows)
+        return np.concatenate([self._head(rows[n : n + _ROWS]) for n in range(0, len(rows), _ROWS)])
+
+
+def _check(text: Scored) -> None:
+    if not all(np.isfinite(scores).all() for scores in text.scores):
+        raise CheckpointError(
+            f"text {text.number} gets scores that are NaN or infinite; are the checkpoint's weights sound? Fetch it "
+            'again, or compute in dtype="float32"'
+        )
