@@ -43,6 +43,8 @@ def save_task(folder: Path, model_type: str, head: str, **config: Any) -> Path:
     positions = MAX_TOKENS + (2 if "roberta" in model_type or model_type == "camembert" else 0)
     sizes = {"vocab_size": raw.get_vocab_size(), "max_position_embeddings": positions, "pad_token_id": None}
     sizes["pad_token_id"] = raw.token_to_id("[PAD]") if "distil" in model_type or model_type == "bert" else 1
+    if "id2label" in config:
+        config["label2id"] = {name: number for number, name in config["id2label"].items()}
     save_model(folder, model_type, HEADS[head], **(sizes | config))
     raw.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": class_name, "model_max_length": MAX_TOKENS}

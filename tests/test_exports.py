@@ -27,6 +27,7 @@ def test_the_public_names_are_these() -> None:
         "Label",
         "ModelNotFound",
         "OutOfMemory",
+        "Ranked",
         "ServerError",
         "Spec",
         "TaskError",

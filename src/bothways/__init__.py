@@ -17,6 +17,7 @@ from bothways.errors import (
 from bothways.spec import EmbedSpec, HeadSpec, Spec
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
+from bothways.tasks.rerank import Ranked
 
 __all__ = [
     "BothwaysError",
@@ -30,6 +31,7 @@ __all__ = [
     "Label",
     "ModelNotFound",
     "OutOfMemory",
+    "Ranked",
     "ServerError",
     "Spec",
     "TaskError",

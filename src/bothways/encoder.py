@@ -18,9 +18,11 @@ from bothways.tasks.classify import Label, classify
 from bothways.tasks.each import Each, each
 from bothways.tasks.embed import Embedder, EmbedOptions, Truncation
 from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import flag, string_list, strings, text_list, texts_and_pairs, whole_number
+from bothways.tasks.inputs import flag, one_string, string_list, strings, text_list, texts_and_pairs, whole_number
 from bothways.tasks.report import Progress
+from bothways.tasks.rerank import Ranked, rerank
 from bothways.tasks.similarity import similarities, vectors
+from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
 from bothways.tokens import Text
 
 __all__ = ["Encoder"]
@@ -214,6 +216,68 @@ class Encoder(Loaded):
         """
         limits = self._limits(truncation, max_length, progress)
         return classify(texts, self._scorer("classify"), limits, whole_number(top_k, "top_k"))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_k: int | None = None,
+        raw_scores: bool = False,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Ranked]:
+        """Order documents by how well they answer a query, the best first; equal scores keep the input order.
+
+        For cross-encoders, checkpoints with one label; anything else is a TaskError. Scores go through the activation
+        that sentence-transformers finds in the checkpoint (`spec.rank_activation`).
+
+        Args:
+            query: What is asked.
+            documents: A list of texts, or an iterator, of which no more than `top_k` results are kept.
+            top_k: How many documents to return; None returns all.
+            raw_scores: Leave scores as the network gives them.
+            truncation: Cut pairs that are too long, the longer half first; False makes them an InputError.
+            max_length: Tokens of a query and a document together, special tokens included.
+            progress: Called after each batch with the documents done, tokens computed and pairs cut so far.
+        """
+        scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length, progress)
+        function = "identity" if flag(raw_scores, "raw_scores") else self.spec.rank_activation
+        texts = strings(documents) if isinstance(documents, Iterator) else string_list(documents)
+        return rerank(
+            one_string(query, "query"), texts, scorer, limits, top_k=whole_number(top_k, "top_k"), function=function
+        )
+
+    @each(string_list, strings)
+    def zero_shot(
+        self,
+        texts: Each[str],
+        labels: str | Collection[str],
+        *,
+        template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Label]]:
+        """Label texts with any labels: for each all of them, the best first. For checkpoints trained on entailment.
+
+        Scores are those of transformers' pipeline: of all labels they add up to 1, unless `multi_label`.
+
+        Args:
+            texts: A text, a list of texts, or an iterator of texts.
+            labels: A list of labels, or a string with commas between them.
+            template: The sentence that a label makes, with {} where the label goes.
+            multi_label: Score every label on its own, as several may hold.
+            truncation: Cut longer texts, never the label's sentence; False makes them an InputError.
+            max_length: Tokens of a text and a sentence together, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length, progress)
+        names = read_labels(labels)
+        hypotheses = sentences(template, names)
+        return zero_shot(texts, names, hypotheses, scorer, limits, multi_label=flag(multi_label, "multi_label"))
 
     def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
         if isinstance(texts, Iterator):

@@ -10,7 +10,7 @@ import numpy as np
 from bothways.errors import InputError
 from bothways.tokens import Text
 
-__all__ = ["flag", "shown", "string_list", "strings", "text_list", "texts_and_pairs", "whole_number"]
+__all__ = ["flag", "one_string", "shown", "string_list", "strings", "text_list", "texts_and_pairs", "whole_number"]
 
 
 def string_list(texts: Any) -> list[str]:
@@ -18,6 +18,13 @@ def string_list(texts: Any) -> list[str]:
     if isinstance(texts, str):
         return [texts]
     return list(strings(_collection(texts, "a string, a list of them or an iterator")))
+
+
+def one_string(value: Any, name: str) -> str:
+    """Read an option that is a string."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {shown(value)}; it must be a string")
+    return value
 
 
 def text_list(texts: Any) -> list[Text]:

@@ -5,6 +5,7 @@ Letters: B sequences of a batch, n one sequence's tokens, H hidden, C scores of 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,9 +27,6 @@ from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
 __all__ = ["Limits", "Scored", "Scorer"]
-
-#: (texts, number of the first) -> for each text its sequences, at least one.
-Tokenize = Callable[[list[Text], int], list[list[Sequence]]]
 
 #: The rows of one sequence that its scores are wanted of.
 Select = Callable[[Sequence], npt.NDArray[np.intp]]
@@ -87,28 +85,52 @@ class Scorer:
     def score(self, texts: Iterable[Text], limits: Limits) -> Iterator[Scored]:
         """Score texts and pairs, each as one sequence."""
 
-        def tokenize(chunk: list[Text], first: int) -> list[list[Sequence]]:
-            sequences = self.tokenizer.tokenize(
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            return self.tokenizer.tokenize(
                 chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
             )
-            return [[sequence] for sequence in sequences]
 
-        return self.run(texts, tokenize, limits)
+        return self.run(texts, tokenize, lambda: 1, limits)
 
-    def run(
+    def score_pieces(
         self,
         texts: Iterable[Any],
-        tokenize: Tokenize,
+        cut: Callable[[Any, int], list[Sequence]],
         limits: Limits,
         *,
         select: Select | None = None,
         advice: str = "",
     ) -> Iterator[Scored]:
-        """Score texts that `tokenize` makes sequences of, any number of them for each text.
+        """Score texts that `cut` makes one or more sequences of, from a text and its number."""
+        # How many sequences each text has: filled while tokenizing, so always before they arrive at the other end.
+        sizes: deque[int] = deque()
+
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            groups = []
+            for number, text in enumerate(chunk, first):
+                groups.append(cut(text, number))
+                time.sleep(0)  # the thread that feeds the engine waits for Python's lock
+            sizes.extend(map(len, groups))
+            return [sequence for group in groups for sequence in group]
+
+        return self.run(texts, tokenize, sizes.popleft, limits, select=select, advice=advice)
+
+    def run(
+        self,
+        texts: Iterable[Any],
+        tokenize: stream.Tokenize,
+        size: Callable[[], int],
+        limits: Limits,
+        *,
+        select: Select | None = None,
+        advice: str = "",
+    ) -> Iterator[Scored]:
+        """Score texts that are one or more sequences each.
 
         Args:
             texts: What `tokenize` understands.
-            tokenize: See `Tokenize`.
+            tokenize: Makes sequences of it.
+            size: How many sequences the next text has; asked when its first one arrives.
             limits: How texts are taken.
             select: Of a head that takes all rows, the rows that are wanted; None takes all.
             advice: What else to do about long texts than to refuse them, for the warning.
@@ -116,28 +138,22 @@ class Scorer:
         Raises:
             CheckpointError: Scores are NaN or infinite.
         """
-        # How many sequences each text has: filled while tokenizing, so always before they arrive here.
-        counts: deque[int] = deque()
-
-        def flat(chunk: list[Text], first: int) -> list[Sequence]:
-            groups = tokenize(chunk, first)
-            counts.extend(map(len, groups))
-            return [sequence for group in groups for sequence in group]
-
         report = Report(limits.progress, limits.max_tokens, advice)
         sequences: list[Sequence] = []
         scores: list[FloatArray] = []
-        number = 0
-        batches = stream.run(texts, flat, lambda batch: self._compute(batch, select), batch_tokens=self._batch_tokens)
+        number = wanted = 0
+        batches = stream.run(
+            texts, tokenize, lambda batch: self._compute(batch, select), batch_tokens=self._batch_tokens
+        )
         for batch, rows in batches:
             done: list[Scored] = []
             for sequence, row in zip(batch, rows, strict=True):
+                wanted = wanted or size()
                 sequences.append(sequence)
                 scores.append(row)
-                if len(sequences) == counts[0]:
+                if len(sequences) == wanted:
                     done.append(Scored(number, sequences, scores))
-                    counts.popleft()
-                    sequences, scores, number = [], [], number + 1
+                    sequences, scores, number, wanted = [], [], number + 1, 0
             report.add(len(done), sum(any(s.truncated for s in text.sequences) for text in done), batch)
             for text in done:
                 _check(text)
