@@ -18,6 +18,7 @@ from bothways.spec import EmbedSpec, HeadSpec, Spec
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
 from bothways.tasks.rerank import Ranked
+from bothways.tasks.spans import Span
 
 __all__ = [
     "BothwaysError",
@@ -33,6 +34,7 @@ __all__ = [
     "OutOfMemory",
     "Ranked",
     "ServerError",
+    "Span",
     "Spec",
     "TaskError",
     "UnsupportedModel",

@@ -16,12 +16,29 @@ from bothways.arrays import FloatArray
 from bothways.loaded import Loaded
 from bothways.tasks.classify import Label, classify
 from bothways.tasks.each import Each, each
-from bothways.tasks.embed import Embedder, EmbedOptions, Truncation
+from bothways.tasks.embed import Embedder, EmbedOptions
 from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import flag, one_string, string_list, strings, text_list, texts_and_pairs, whole_number
+from bothways.tasks.inputs import (
+    Truncation,
+    flag,
+    natural,
+    one_of,
+    one_string,
+    read_truncation,
+    string_list,
+    string_set,
+    strings,
+    text_list,
+    texts_and_pairs,
+    texts_or_words,
+    texts_or_words_list,
+    whole_number,
+)
 from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked, rerank
 from bothways.tasks.similarity import similarities, vectors
+from bothways.tasks.spans import AGGREGATIONS, Span
+from bothways.tasks.tag import TagOptions, TextOrWords, tag
 from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
 from bothways.tokens import Text
 
@@ -214,8 +231,45 @@ class Encoder(Loaded):
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        limits = self._limits(truncation, max_length, progress)
-        return classify(texts, self._scorer("classify"), limits, whole_number(top_k, "top_k"))
+        scorer, limits = self._scorer("classify"), self._limits(truncation, max_length, progress)
+        return classify(texts, scorer, limits, whole_number(top_k, "top_k"))
+
+    @each(texts_or_words_list, texts_or_words)
+    def tag(
+        self,
+        texts: Each[TextOrWords],
+        *,
+        aggregation: str = "simple",
+        stride: int | None = None,
+        ignore_labels: Collection[str] = ("O",),
+        truncation: Truncation = "window",
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Span]]:
+        """Find labelled spans in texts of any length: for each its spans in order, `text[start:end]` in code points.
+
+        Args:
+            texts: A text, a list of texts, or an iterator. A text may be given as its words, in a list or tuple of
+                its own: then offsets are in the words joined by single spaces.
+            aggregation: "none" gives every token; "simple" joins neighbours of one label, and "first", "average" and
+                "max" words, labelled by their first token, by all, or by the surest one; all as in transformers.
+                "word" is "first" with words told by their letters, so that punctuation never is a part of one.
+            stride: Tokens that a window repeats of the one before; None for 128, or half of a small window.
+            ignore_labels: Labels whose spans are left out.
+            truncation: "window" reads longer texts in overlapping windows, each token labelled where it has most text
+                on both sides; True cuts them, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a text or window, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, choice = self._scorer("tag"), read_truncation(truncation)
+        limits = self._limits(choice is not False, max_length, progress)
+        options = TagOptions(
+            aggregation=one_of(aggregation, "aggregation", AGGREGATIONS),
+            window=choice == "window",
+            stride=natural(stride, "stride"),
+            ignore=string_set(ignore_labels, "ignore_labels"),
+        )
+        return tag(texts, scorer, limits, options)
 
     def rerank(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ __all__ = ["Sequence", "Text", "Tokenizer"]
 #: What a user gives: a text, or a pair of texts that the model reads together.
 Text: TypeAlias = str | tuple[str, str]
 
+_T = TypeVar("_T")
 _Indices = npt.NDArray[np.intp]
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -66,31 +67,31 @@ class Sequence:
     @property
     def tokens(self) -> list[str]:
         """Every token as the vocabulary spells it."""
-        tokens = self._origin.tokens
-        return tokens if self._kept is None else [tokens[i] for i in self._kept]
+        return self._own(self._origin.tokens)
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
         """(n, 2) where each token starts and ends in its text, in code points; special tokens have (0, 0)."""
-        offsets = np.array(self._origin.offsets, np.int64).reshape(-1, 2)
-        return offsets if self._kept is None else offsets[self._kept]
+        return np.array(self._own(self._origin.offsets), np.int64).reshape(-1, 2)
 
     @property
     def parts(self) -> npt.NDArray[np.int8]:
         """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
-        parts = _parts(self._origin)
-        return parts if self._kept is None else parts[self._kept]
+        return _numbers(self._own(self._origin.sequence_ids), np.int8)
 
     @property
     def words(self) -> npt.NDArray[np.int64]:
         """(n,) which of its text's words, as the tokenizer splits them, each token is of; -1 for special tokens."""
-        words = np.array([-1 if word is None else word for word in self._origin.word_ids], np.int64)
-        return words if self._kept is None else words[self._kept]
+        return _numbers(self._own(self._origin.word_ids), np.int64)
 
     @property
     def places(self) -> _Indices:
         """(n,) where each token stands among all of its text, which a window shows a piece of."""
         return np.arange(len(self)) if self._kept is None else self._kept
+
+    def _own(self, values: list[_T]) -> list[_T]:
+        """Of what the whole text has for every token, what is of these."""
+        return values if self._kept is None else [values[i] for i in self._kept]
 
     @property
     def _origin(self) -> tokenizers.Encoding | _Unpacked:
@@ -302,9 +303,13 @@ def _select(
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
 
 
-def _parts(encoding: tokenizers.Encoding | _Unpacked) -> npt.NDArray[np.int8]:
+def _parts(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:
     """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
-    return np.array([-1 if part is None else part for part in encoding.sequence_ids], np.int8)
+    return _numbers(encoding.sequence_ids, np.int8)
+
+
+def _numbers(values: list[int | None], dtype: type) -> npt.NDArray[Any]:
+    return np.array([-1 if value is None else value for value in values], dtype)
 
 
 def _capacity(limit: int, taken: int, what: str = "special tokens") -> int:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,11 @@ from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
 from bothways.spec import Spec
-from bothways.tasks.inputs import flag, shown
+from bothways.tasks.inputs import Truncation, flag, read_truncation, shown
 from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Embedder", "EmbedOptions", "Truncation", "token_limit"]
-
-Truncation = Literal[True, False, "window"]
+__all__ = ["Embedder", "EmbedOptions", "token_limit"]
 
 _ADVICE = 'truncation="window" to embed all of them, or '
 
@@ -89,7 +87,7 @@ class Embedder:
         """Check a call's options and fill in the checkpoint's own choices."""
         embed = self._spec.embed
         check_precision(precision)
-        truncation = _truncation(truncation)
+        truncation = read_truncation(truncation)
         poolings = embed.pooling if pooling is None else choose_poolings(pooling)
         prefix = self._prompt(prompt, prompt_name)
         max_tokens = max_length or token_limit(self._spec, self._tokenizer)
@@ -259,12 +257,6 @@ def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
     """The tokens that embedding takes of a text, special ones included, where no call says otherwise."""
     # As in sentence-transformers, max_seq_length wins over the tokenizer's own limit, even where it is larger.
     return min(spec.embed.max_tokens or tokenizer.max_tokens, spec.max_tokens)
-
-
-def _truncation(value: Any) -> Truncation:
-    if isinstance(value, str) and value == "window":
-        return "window"
-    return flag(value, "truncation", 'True, False (too long is an error) or "window"')
 
 
 def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ __all__ = ["Limits", "Scored", "Scorer"]
 
 #: The rows of one sequence that its scores are wanted of.
 Select = Callable[[Sequence], npt.NDArray[np.intp]]
+
+_Text = TypeVar("_Text")
 
 # Rows that go through a head at once: a vocabulary's scores of one row alone can take a megabyte.
 _ROWS = 64
@@ -94,18 +96,24 @@ class Scorer:
 
     def score_pieces(
         self,
-        texts: Iterable[Any],
-        cut: Callable[[Any, int], list[Sequence]],
+        texts: Iterable[_Text],
+        cut: Callable[[_Text, int], list[Sequence]],
         limits: Limits,
         *,
         select: Select | None = None,
         advice: str = "",
-    ) -> Iterator[Scored]:
-        """Score texts that `cut` makes one or more sequences of, from a text and its number."""
+    ) -> Iterator[tuple[_Text, Scored]]:
+        """Score texts that `cut` makes one or more sequences of, from a text and its number; yield each beside it."""
         # How many sequences each text has: filled while tokenizing, so always before they arrive at the other end.
         sizes: deque[int] = deque()
+        ahead: deque[_Text] = deque()
 
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+        def read() -> Iterator[_Text]:
+            for text in texts:
+                ahead.append(text)
+                yield text
+
+        def tokenize(chunk: list[Any], first: int) -> list[Sequence]:
             groups = []
             for number, text in enumerate(chunk, first):
                 groups.append(cut(text, number))
@@ -113,7 +121,8 @@ class Scorer:
             sizes.extend(map(len, groups))
             return [sequence for group in groups for sequence in group]
 
-        return self.run(texts, tokenize, sizes.popleft, limits, select=select, advice=advice)
+        for scored in self.run(read(), tokenize, sizes.popleft, limits, select=select, advice=advice):
+            yield ahead.popleft(), scored
 
     def run(
         self,
