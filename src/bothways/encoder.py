@@ -14,26 +14,13 @@ import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.loaded import Loaded
+from bothways.tasks import inputs
+from bothways.tasks.answer import MAX_TOKENS, AnswerOptions, answer, answering
 from bothways.tasks.classify import Label, classify
 from bothways.tasks.each import Each, each
-from bothways.tasks.embed import Embedder, EmbedOptions
-from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import (
-    Truncation,
-    flag,
-    natural,
-    one_of,
-    one_string,
-    read_truncation,
-    string_list,
-    string_set,
-    strings,
-    text_list,
-    texts_and_pairs,
-    texts_or_words,
-    texts_or_words_list,
-    whole_number,
-)
+from bothways.tasks.embed import Embedder
+from bothways.tasks.encode import Encoded, EncodeOptions, Reader
+from bothways.tasks.fill_mask import Fill, fill_mask, target_ids
 from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked, rerank
 from bothways.tasks.similarity import similarities, vectors
@@ -101,26 +88,13 @@ class Encoder(Loaded):
             hidden_states: Also keep every layer's output.
             attentions: Also keep every layer's attention probabilities.
         """
-        cut = flag(truncation, "truncation", "True, or False (too long is an error)")
-        limit = whole_number(max_length, "max_length") or self._max_length
+        cut = inputs.flag(truncation, "truncation", "True, or False (too long is an error)")
+        limit = inputs.whole_number(max_length, "max_length") or self._max_length
 
-        def rows(texts: Iterable[Text]) -> Iterator[TextRows]:
-            return encode_texts(
-                texts,
-                self.engine,
-                self.spec,
-                self.tokenizer,
-                self._pooler,
-                max_length=limit,
-                truncation=cut,
-                hidden_states=hidden_states,
-                attentions=attentions,
-                batch_tokens=self._batch_tokens,
-            )
-
+        options = EncodeOptions(limit, cut, hidden_states, attentions)
         if isinstance(texts, Iterator):
-            return (self._encoded((row.alone(),)) for row in rows(texts_and_pairs(texts)))
-        return self._encoded(tuple(rows(text_list(texts))))
+            return self._reader.encode_each(inputs.texts_and_pairs(texts), options)
+        return self._reader.encode_all(inputs.text_list(texts), options)
 
     @overload
     def embed(
@@ -134,7 +108,7 @@ class Encoder(Loaded):
         dimensions: int | None = ...,
         precision: str = ...,
         ranges: npt.ArrayLike | None = ...,
-        truncation: Truncation = ...,
+        truncation: inputs.Truncation = ...,
         max_length: int | None = ...,
         progress: Progress | None = ...,
     ) -> Iterator[npt.NDArray[Any]]: ...
@@ -150,7 +124,7 @@ class Encoder(Loaded):
         dimensions: int | None = ...,
         precision: str = ...,
         ranges: npt.ArrayLike | None = ...,
-        truncation: Truncation = ...,
+        truncation: inputs.Truncation = ...,
         max_length: int | None = ...,
         progress: Progress | None = ...,
     ) -> npt.NDArray[Any]: ...
@@ -165,7 +139,7 @@ class Encoder(Loaded):
         dimensions: int | None = None,
         precision: str = "float32",
         ranges: npt.ArrayLike | None = None,
-        truncation: Truncation = True,
+        truncation: inputs.Truncation = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
@@ -198,19 +172,22 @@ class Encoder(Loaded):
             precision=precision,
             ranges=ranges,
             truncation=truncation,
-            max_length=whole_number(max_length, "max_length") or self._max_length,
+            max_length=inputs.whole_number(max_length, "max_length") or self._max_length,
             progress=progress,
         )
-        return self._embed(texts, options)
+        if isinstance(texts, Iterator):
+            return self._embedder.embed_each(inputs.strings(texts), options)
+        return self._embedder.embed_all(inputs.string_list(texts), options)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
         """Compare texts or embeddings, each of a with each of b: (len a, len b), larger is more alike.
 
         The measure is the checkpoint's (`spec.embed.similarity`); distances are negative.
         """
-        return similarities(self._vectors(a, "a"), self._vectors(b, "b"), self.spec.embed.similarity, self.engine)
+        first, second = (vectors(values, name, self.embed) for name, values in (("a", a), ("b", b)))
+        return similarities(first, second, self.spec.embed.similarity, self.engine)
 
-    @each(text_list, texts_and_pairs)
+    @each(inputs.text_list, inputs.texts_and_pairs)
     def classify(
         self,
         texts: Each[Text],
@@ -232,9 +209,9 @@ class Encoder(Loaded):
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
         scorer, limits = self._scorer("classify"), self._limits(truncation, max_length, progress)
-        return classify(texts, scorer, limits, whole_number(top_k, "top_k"))
+        return classify(texts, scorer, limits, inputs.whole_number(top_k, "top_k"))
 
-    @each(texts_or_words_list, texts_or_words)
+    @each(inputs.texts_or_words_list, inputs.texts_or_words)
     def tag(
         self,
         texts: Each[TextOrWords],
@@ -242,7 +219,7 @@ class Encoder(Loaded):
         aggregation: str = "simple",
         stride: int | None = None,
         ignore_labels: Collection[str] = ("O",),
-        truncation: Truncation = "window",
+        truncation: inputs.Truncation = "window",
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> Each[list[Span]]:
@@ -261,15 +238,87 @@ class Encoder(Loaded):
             max_length: Tokens of a text or window, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        scorer, choice = self._scorer("tag"), read_truncation(truncation)
+        scorer, choice = self._scorer("tag"), inputs.read_truncation(truncation)
         limits = self._limits(choice is not False, max_length, progress)
         options = TagOptions(
-            aggregation=one_of(aggregation, "aggregation", AGGREGATIONS),
+            aggregation=inputs.one_of(aggregation, "aggregation", AGGREGATIONS),
             window=choice == "window",
-            stride=natural(stride, "stride"),
-            ignore=string_set(ignore_labels, "ignore_labels"),
+            stride=inputs.natural(stride, "stride"),
+            ignore=inputs.string_set(ignore_labels, "ignore_labels"),
         )
         return tag(texts, scorer, limits, options)
+
+    @each(inputs.string_list, inputs.strings)
+    def fill_mask(
+        self,
+        texts: Each[str],
+        *,
+        top_k: int | None = 5,
+        targets: str | Collection[str] | None = None,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Fill]]:
+        """Find the tokens that fit where texts have a mask: for each, mask after mask, the best first.
+
+        Args:
+            texts: A text with the tokenizer's mask in it once or more, a list of texts, or an iterator.
+            top_k: How many tokens each mask gets; None gives all.
+            targets: Choose among these tokens only; probabilities stay those among the whole vocabulary.
+            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a text, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length, progress)
+        ids = None if targets is None else target_ids(inputs.string_list(targets), self.tokenizer.vocabulary)
+        return fill_mask(texts, scorer, limits, inputs.whole_number(top_k, "top_k"), ids)
+
+    @answering
+    def answer(
+        self,
+        question: str | Iterable[str],
+        context: str | Iterable[str],
+        *,
+        top_k: int = 1,
+        max_answer_tokens: int = 15,
+        impossible: bool = False,
+        whole_words: bool = True,
+        stride: int | None = None,
+        truncation: inputs.Truncation = "window",
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Find the piece of a context that answers a question: an `Answer`, whose `others` are the next best.
+
+        Lists of questions and contexts give a list, an iterator gives an iterator; one question goes with many
+        contexts, and one context with many questions. Scores are those of transformers' former pipeline: shares of a
+        window, added up where several windows hold the same words.
+
+        Args:
+            question: What is asked.
+            context: Where the answer stands.
+            top_k: How many answers to each question, the best and its `others`.
+            max_answer_tokens: The most tokens of an answer.
+            impossible: Also offer that there is no answer, an `Answer` whose text is empty.
+            whole_words: Extend answers to whole words.
+            stride: Tokens that a window repeats of the one before; None for 128, or half of a small window.
+            truncation: "window" reads longer contexts in overlapping windows; True cuts them, counted in `progress` or
+                else logged; False makes them an InputError.
+            max_length: Tokens of a question and a window together; None for 384, or what the model takes if less.
+            progress: Called after each batch with the questions done, tokens computed and contexts cut so far.
+        """
+        scorer, choice = self._scorer("answer"), inputs.read_truncation(truncation)
+        usual = self._max_length or min(MAX_TOKENS, self.tokenizer.max_tokens)
+        limits = self._limits(choice is not False, usual if max_length is None else max_length, progress)
+        options = AnswerOptions(
+            top_k=inputs.whole_number(top_k, "top_k") or 1,
+            longest=inputs.whole_number(max_answer_tokens, "max_answer_tokens") or 15,
+            impossible=inputs.flag(impossible, "impossible"),
+            whole_words=inputs.flag(whole_words, "whole_words"),
+            window=choice == "window",
+            stride=inputs.natural(stride, "stride"),
+        )
+        return answer(question, context, scorer, limits, options)
 
     def rerank(
         self,
@@ -297,13 +346,18 @@ class Encoder(Loaded):
             progress: Called after each batch with the documents done, tokens computed and pairs cut so far.
         """
         scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length, progress)
-        function = "identity" if flag(raw_scores, "raw_scores") else self.spec.rank_activation
-        texts = strings(documents) if isinstance(documents, Iterator) else string_list(documents)
+        function = "identity" if inputs.flag(raw_scores, "raw_scores") else self.spec.rank_activation
+        texts = inputs.strings(documents) if isinstance(documents, Iterator) else inputs.string_list(documents)
         return rerank(
-            one_string(query, "query"), texts, scorer, limits, top_k=whole_number(top_k, "top_k"), function=function
+            inputs.one_string(query, "query"),
+            texts,
+            scorer,
+            limits,
+            top_k=inputs.whole_number(top_k, "top_k"),
+            function=function,
         )
 
-    @each(string_list, strings)
+    @each(inputs.string_list, inputs.strings)
     def zero_shot(
         self,
         texts: Each[str],
@@ -331,22 +385,11 @@ class Encoder(Loaded):
         scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length, progress)
         names = read_labels(labels)
         hypotheses = sentences(template, names)
-        return zero_shot(texts, names, hypotheses, scorer, limits, multi_label=flag(multi_label, "multi_label"))
+        return zero_shot(texts, names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
 
-    def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
-        if isinstance(texts, Iterator):
-            return self._embedder.embed_each(strings(texts), options)
-        return self._embedder.embed_all(string_list(texts), options)
-
-    def _vectors(self, values: Any, name: str) -> FloatArray:
-        if isinstance(values, Iterator):
-            values = list(values)
-        if isinstance(values, str) or (isinstance(values, Collection) and any(isinstance(v, str) for v in values)):
-            return self.embed(values)
-        return vectors(values, name)
-
-    def _encoded(self, rows: tuple[TextRows, ...]) -> Encoded:
-        return Encoded(rows, self.spec, self._padding_id)
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from typing import NoReturn, TypeVar
 
 from bothways.checkpoint import Checkpoint, open_checkpoint
 from bothways.engines.base import Engine
 from bothways.engines.choose import choose
 from bothways.errors import BothwaysError, InputError, OutOfMemory
-from bothways.heads import Head, pooler
 from bothways.sources import Source, resolve
 from bothways.spec import Spec
 from bothways.stream import BATCH_TOKENS
@@ -117,15 +115,6 @@ class Loaded:
         """A call's choices about long texts, with the model's own filled in."""
         limit = whole_number(max_length, "max_length") or self._max_length or self.tokenizer.max_tokens
         return Limits(limit, flag(truncation, "truncation", "True, or False (too long is an error)"), progress)
-
-    @cached_property
-    def _pooler(self) -> Head | None:
-        return pooler(self.engine, self.checkpoint)
-
-    @cached_property
-    def _padding_id(self) -> int:
-        padding_id = self.checkpoint.config.get("pad_token_id")
-        return padding_id if isinstance(padding_id, int) else 0
 
 
 def _too_large(source: Source) -> OutOfMemory:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AGGREGATIONS", "Scheme", "Span", "TextTokens", "label_spans"]
+__all__ = ["AGGREGATIONS", "Scheme", "Span", "TextTokens", "label_spans", "trimmed"]
 
 #: How tokens become spans; see `Encoder.tag`.
 AGGREGATIONS = ("none", "simple", "first", "average", "max", "word")
@@ -123,7 +123,7 @@ def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Co
             continue
         start, end = int(units.offsets[first, 0]), int(units.offsets[after - 1, 1])
         if aggregation == "word":
-            start, end = _trimmed(tokens.text, start, end)
+            start, end = trimmed(tokens.text, start, end)
         yield Span(label, float(units.scores[first:after].mean()), start, end, tokens.text[start:end])
 
 
@@ -204,7 +204,7 @@ def _is_spaced_letter(character: str) -> bool:
     return inside and not _UNSPACED.match(character)
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """Leave out the space at the ends, which some tokenizers count to a token."""
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
