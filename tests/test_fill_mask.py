@@ -12,7 +12,7 @@ import pytest
 from task_checkpoints import MODEL_TYPES, pipeline, save_task
 
 from bothways import Encoder, Fill
-from bothways.errors import InputError, TaskError
+from bothways.errors import CheckpointError, InputError, TaskError
 from bothways.tasks.fill_mask import best_tokens
 
 
@@ -115,9 +115,26 @@ def test_a_tokenizer_without_a_mask_is_an_error(tmp_path: Path) -> None:
 
 def test_probabilities_worked_out_by_hand() -> None:
     logits = np.log(np.array([1, 4, 2, 4, 5], np.float32))
-    assert [n for n, _ in best_tokens(logits, 3, None)] == [4, 1, 3]
-    np.testing.assert_allclose([p for _, p in best_tokens(logits, 3, None)], [5 / 16, 4 / 16, 4 / 16], rtol=1e-6)
-    assert [n for n, _ in best_tokens(logits, 2, None)] == [4, 1]
-    assert [n for n, _ in best_tokens(logits, 2, [3, 1, 0, 3])] == [1, 3]
-    np.testing.assert_allclose([p for _, p in best_tokens(logits, 9, [0, 2])], [2 / 16, 1 / 16], rtol=1e-6)
+    np.testing.assert_allclose(best_tokens(logits, 3, None), [[4, 5 / 16], [1, 4 / 16], [3, 4 / 16]], rtol=1e-6)
+    assert best_tokens(logits, 2, None)[:, 0].tolist() == [4, 1]
+    assert best_tokens(logits, 2, [3, 1, 0, 3])[:, 0].tolist() == [1, 3]
+    np.testing.assert_allclose(best_tokens(logits, 9, [0, 2]), [[2, 2 / 16], [0, 1 / 16]], rtol=1e-6)
     assert len(best_tokens(logits, None, None)) == 5
+
+
+def test_scores_that_are_no_numbers_are_an_error_that_names_the_text(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    save_task(tmp_path, "distilbert", "masked_lm")
+    network = AutoModelForMaskedLM.from_pretrained(tmp_path)
+    torch.nn.init.constant_(network.vocab_projector.bias, -torch.inf)
+    network.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="text 0 gets scores that are NaN or infinite"):
+        Encoder.from_pretrained(tmp_path).fill_mask(["[MASK]", "a [MASK]"])
+
+
+def test_many_masks_are_filled_as_each_alone(model: Encoder, mask: str) -> None:
+    texts = [f"the quick {mask} fox {n} {mask}" for n in range(80)]
+    together = model.fill_mask(texts, top_k=3)
+    assert [together[n] for n in (0, 33, 79)] == [model.fill_mask(texts[n], top_k=3)[0] for n in (0, 33, 79)]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.errors import InputError, TaskError
 from bothways.heads import softmax
-from bothways.tasks.scores import Limits, Scored, Scorer
+from bothways.tasks.scores import Limits, Pick, Scored, Scorer
 from bothways.tokens import Sequence
 from bothways.vocabulary import Vocabulary
 
@@ -59,36 +59,37 @@ def fill_mask(
             raise InputError(f"text {number} has no {spelling}{past}; write {spelling} where a token is missing")
         return found
 
-    for _, scored in scorer.score_pieces(texts, cut, limits, select=masks):
-        yield _fills(scored, masks(scored.sequences[0]), tokenizer.vocabulary, top_k, targets)
+    pick = Pick(masks, lambda logits: np.stack([best_tokens(row, top_k, targets) for row in logits]))
+    for _, scored in scorer.score_pieces(texts, cut, limits, pick=pick):
+        yield _fills(scored, masks(scored.sequences[0]), tokenizer.vocabulary)
 
 
-def _fills(
-    scored: Scored, places: npt.NDArray[np.intp], vocabulary: Vocabulary, top_k: int | None, targets: list[int] | None
-) -> list[Fill]:
+def _fills(scored: Scored, places: npt.NDArray[np.intp], vocabulary: Vocabulary) -> list[Fill]:
     ids = scored.sequences[0].ids.tolist()
     fills = []
-    for mask, (place, logits) in enumerate(zip(places.tolist(), scored.scores[0], strict=True)):
-        for number, score in best_tokens(logits, top_k, targets):
-            filled = [*ids[:place], number, *ids[place + 1 :]]
-            text = vocabulary.text(filled, special=len(places) > 1)
-            fills.append(Fill(vocabulary.text([number], special=True), score, number, mask, text))
+    for mask, (place, best) in enumerate(zip(places.tolist(), scored.scores[0], strict=True)):
+        for number, score in best.tolist():
+            token = int(number)
+            text = vocabulary.text([*ids[:place], token, *ids[place + 1 :]], special=len(places) > 1)
+            fills.append(Fill(vocabulary.text([token], special=True), score, token, mask, text))
     return fills
 
 
-def best_tokens(logits: FloatArray, top_k: int | None, targets: list[int] | None) -> list[tuple[int, float]]:
-    """Find the ids of the best tokens among logits (V,) and their probabilities; equal ones in the order of their ids.
+def best_tokens(logits: FloatArray, top_k: int | None, targets: list[int] | None) -> npt.NDArray[np.float64]:
+    """Find the ids of the best tokens among logits (V,) and their probabilities: (k, 2), NaN if logits are not finite.
 
-    `targets` restrict what is chosen from, not what the probabilities are shared among.
+    Equal ones are in the order of their ids. `targets` restrict what is chosen from, not what the probabilities are
+    shared among.
     """
-    scores = softmax(logits)  # (V,)
-    ids = np.arange(len(scores)) if targets is None else np.array(sorted(set(targets)), np.intp)
-    if top_k is not None and top_k < len(ids):
-        # All that are no worse than the last of the best: among equal ones the order decides, not the partition.
-        least = np.partition(scores[ids], len(ids) - top_k)[len(ids) - top_k]
-        ids = ids[scores[ids] >= least]
-    order = ids[np.argsort(-scores[ids], kind="stable")][:top_k]
-    return [(int(n), float(scores[n])) for n in order]
+    ids = np.arange(len(logits)) if targets is None else np.array(sorted(set(targets)), np.intp)
+    count = len(ids) if top_k is None else min(top_k, len(ids))
+    if not np.isfinite(logits).all():
+        return np.full((count, 2), np.nan)
+    # All that are no worse than the last of the best: among equal ones the order decides, not the partition.
+    least = np.partition(logits[ids], len(ids) - count)[len(ids) - count]
+    ids = ids[logits[ids] >= least]
+    best = ids[np.argsort(-logits[ids], kind="stable")][:count]
+    return np.stack([best, softmax(logits)[best]], axis=1)
 
 
 def mask_id(vocabulary: Vocabulary) -> tuple[str, int]:

@@ -28,13 +28,24 @@ from bothways.tokens import Sequence, Text, Tokenizer
 
 __all__ = ["Limits", "Scored", "Scorer"]
 
-#: The rows of one sequence that its scores are wanted of.
-Select = Callable[[Sequence], npt.NDArray[np.intp]]
 
 _Text = TypeVar("_Text")
 
-# Rows that go through a head at once: a vocabulary's scores of one row alone can take a megabyte.
+# Rows whose scores are there at once before `Pick.best` keeps little of them: a vocabulary's take up to a megabyte.
 _ROWS = 64
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What is wanted of a head that takes all rows, where that is not all its scores.
+
+    Attributes:
+        rows: The rows of a sequence whose scores are wanted.
+        best: Scores (r, C) of some rows -> what is kept of them, (r, ...); NaN where a row's scores are no numbers.
+    """
+
+    rows: Callable[[Sequence], npt.NDArray[np.intp]]
+    best: Callable[[FloatArray], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,12 @@ class Scored:
     Attributes:
         number: Which text it is.
         sequences: The text's sequences: itself, its windows, or its pairs with something else.
-        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C).
+        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C) or what was picked.
     """
 
     number: int
     sequences: list[Sequence]
-    scores: list[FloatArray]
+    scores: list[npt.NDArray[Any]]
 
 
 class Scorer:
@@ -100,7 +111,7 @@ class Scorer:
         cut: Callable[[_Text, int], list[Sequence]],
         limits: Limits,
         *,
-        select: Select | None = None,
+        pick: Pick | None = None,
         advice: str = "",
     ) -> Iterator[tuple[_Text, Scored]]:
         """Score texts that `cut` makes one or more sequences of, from a text and its number; yield each beside it."""
@@ -121,7 +132,7 @@ class Scorer:
             sizes.extend(map(len, groups))
             return [sequence for group in groups for sequence in group]
 
-        for scored in self.run(read(), tokenize, sizes.popleft, limits, select=select, advice=advice):
+        for scored in self.run(read(), tokenize, sizes.popleft, limits, pick=pick, advice=advice):
             yield ahead.popleft(), scored
 
     def run(
@@ -131,7 +142,7 @@ class Scorer:
         size: Callable[[], int],
         limits: Limits,
         *,
-        select: Select | None = None,
+        pick: Pick | None = None,
         advice: str = "",
     ) -> Iterator[Scored]:
         """Score texts that are one or more sequences each.
@@ -141,7 +152,7 @@ class Scorer:
             tokenize: Makes sequences of it.
             size: How many sequences the next text has; asked when its first one arrives.
             limits: How texts are taken.
-            select: Of a head that takes all rows, the rows that are wanted; None takes all.
+            pick: What is wanted of a head that takes all rows; None takes all its scores.
             advice: What else to do about long texts than to refuse them, for the warning.
 
         Raises:
@@ -149,11 +160,9 @@ class Scorer:
         """
         report = Report(limits.progress, limits.max_tokens, advice)
         sequences: list[Sequence] = []
-        scores: list[FloatArray] = []
+        scores: list[npt.NDArray[Any]] = []
         number = wanted = 0
-        batches = stream.run(
-            texts, tokenize, lambda batch: self._compute(batch, select), batch_tokens=self._batch_tokens
-        )
+        batches = stream.run(texts, tokenize, lambda batch: self._compute(batch, pick), batch_tokens=self._batch_tokens)
         for batch, rows in batches:
             done: list[Scored] = []
             for sequence, row in zip(batch, rows, strict=True):
@@ -169,21 +178,18 @@ class Scorer:
                 yield text
         report.close()
 
-    def _compute(self, sequences: list[Sequence], select: Select | None) -> list[FloatArray]:
+    def _compute(self, sequences: list[Sequence], pick: Pick | None) -> list[npt.NDArray[Any]]:
         batch = pack(sequences, self._checkpoint.spec)
         if self.spec.rows != "all":
             return list(self._head(self._engine.encode(batch, rows="first").rows))  # B of (C,)
         rows = self._engine.encode(batch).rows  # (T, H)
-        texts = [rows[start:end] for start, end in zip(batch.starts, batch.starts[1:], strict=False)]  # B of (n, H)
-        if select is not None:
-            texts = [text[select(sequence)] for text, sequence in zip(texts, sequences, strict=True)]
-        return [self._scores(text) for text in texts]
-
-    def _scores(self, rows: FloatArray) -> FloatArray:
-        """Take the rows of one sequence through the head, a few at a time."""
-        if len(rows) <= _ROWS:
-            return self._head(rows)
-        return np.concatenate([self._head(rows[n : n + _ROWS]) for n in range(0, len(rows), _ROWS)])
+        if pick is None:
+            return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
+        wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
+        rows = rows[np.concatenate(wanted)]
+        # Rows of several texts at once: each pass through a vocabulary's weights costs more than computing with them.
+        kept = [pick.best(self._head(rows[n : n + _ROWS])) for n in range(0, len(rows), _ROWS)]
+        return np.split(np.concatenate(kept), np.cumsum([len(own) for own in wanted])[:-1])
 
 
 def _check(text: Scored) -> None:

@@ -117,14 +117,16 @@ def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Co
     else:
         starts = scheme.groups(units.best)
         names = tuple(scheme.tags)
-    for first, after in zip(starts, np.r_[starts[1:], len(units.best)], strict=True):
+    afters = np.r_[starts[1:], len(units.best)]
+    scores = np.add.reduceat(units.scores, starts) / (afters - starts)
+    for first, after, score in zip(starts, afters, scores.tolist(), strict=True):
         label = names[units.best[first]]
         if label in ignore:
             continue
         start, end = int(units.offsets[first, 0]), int(units.offsets[after - 1, 1])
         if aggregation == "word":
             start, end = trimmed(tokens.text, start, end)
-        yield Span(label, float(units.scores[first:after].mean()), start, end, tokens.text[start:end])
+        yield Span(label, score, start, end, tokens.text[start:end])
 
 
 @dataclass(frozen=True, eq=False)
