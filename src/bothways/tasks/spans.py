@@ -79,28 +79,31 @@ class Scheme:
     def __init__(self, labels: tuple[str, ...]) -> None:
         """Read the labels."""
         self.labels = labels
-        letters = {label[0] for label in labels if _PREFIXED.match(label)}
-        prefixed = all(_PREFIXED.match(label) for label in labels if label != "O")
-        closing = next((set(more) for more in ("ES", "LU") if prefixed and letters <= {*"BI", *more}), set())
-        if not letters & closing:
-            closing = set()
+        closing = _closing_letters(labels)
         known = {"B", "I"} | closing
-
-        def letter(label: str) -> str:
-            return label[0] if _PREFIXED.match(label) and label[0] in known else ""
-
+        letters = [label[0] if _PREFIXED.match(label) and label[0] in known else "" for label in labels]
         #: (C) what a label is about: X of B-X.
-        self.tags = [label[2:] if letter(label) else label for label in labels]
+        self.tags = tuple(label[2:] if letter else label for label, letter in zip(labels, letters, strict=True))
         numbers = {tag: n for n, tag in enumerate(dict.fromkeys(self.tags))}
         self._tag = np.array([numbers[tag] for tag in self.tags], np.intp)  # (C,)
-        self._begins = np.array([letter(label) in {"B", *(closing & {*"SU"})} for label in labels], bool)  # (C,)
-        self._closes = np.array([letter(label) in closing for label in labels], bool)  # (C,)
+        self._begins = np.array([letter in {"B", *(closing & {"S", "U"})} for letter in letters], bool)  # (C,)
+        self._closes = np.array([letter in closing for letter in letters], bool)  # (C,)
 
     def groups(self, best: _Indices) -> _Indices:
         """Where groups start among the labels (n,) of neighbours."""
         tags = self._tag[best]
         new = (tags[1:] != tags[:-1]) | self._begins[best[1:]] | self._closes[best[:-1]]
         return np.r_[0, 1 + np.flatnonzero(new)] if len(best) else np.zeros(0, np.intp)
+
+
+def _closing_letters(labels: tuple[str, ...]) -> set[str]:
+    """Find the letters of labels that end a span: those of IOBES or of BILOU where all labels are of it, else none."""
+    ours = [label for label in labels if label != "O"]
+    letters = {label[0] for label in ours}
+    for closing in ({"E", "S"}, {"L", "U"}):
+        if all(map(_PREFIXED.match, ours)) and letters & closing and letters <= {"B", "I"} | closing:
+            return closing
+    return set()
 
 
 def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Collection[str]) -> Iterator[Span]:
@@ -116,7 +119,7 @@ def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Co
         names = scheme.labels
     else:
         starts = scheme.groups(units.best)
-        names = tuple(scheme.tags)
+        names = scheme.tags
     afters = np.r_[starts[1:], len(units.best)]
     scores = np.add.reduceat(units.scores, starts) / (afters - starts)
     for first, after, score in zip(starts, afters, scores.tolist(), strict=True):
@@ -126,6 +129,8 @@ def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Co
         start, end = int(units.offsets[first, 0]), int(units.offsets[after - 1, 1])
         if aggregation == "word":
             start, end = trimmed(tokens.text, start, end)
+            if start == end:
+                continue
         yield Span(label, score, start, end, tokens.text[start:end])
 
 
