@@ -55,6 +55,18 @@ def test_the_activation_is_the_one_that_sentence_transformers_saves_and_finds(tm
     assert_same(Encoder.from_pretrained(tmp_path / "old").rerank(QUERY, DOCUMENTS), expected)
 
 
+def test_the_default_prompt_stands_before_the_query_as_in_sentence_transformers(tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    save_task(tmp_path / "old", "bert", "classification", num_labels=1)
+    prompts = {"find": "the quick brown: "}
+    oracle = CrossEncoder(str(tmp_path / "old"), device="cpu", prompts=prompts, default_prompt_name="find")
+    oracle.save_pretrained(str(tmp_path / "new"))
+    expected = oracle.rank(QUERY, DOCUMENTS)
+    assert_same(Encoder.from_pretrained(tmp_path / "new").rerank(QUERY, DOCUMENTS), expected)
+    assert expected != oracle.rank(QUERY, DOCUMENTS, prompt="")
+
+
 def test_equal_scores_keep_the_input_order(folder: Path) -> None:
     found = Encoder.from_pretrained(folder).rerank(QUERY, ["same", "same", "other", "same"])
     assert [item.index for item in found if item.index != 2] == [0, 1, 3]

@@ -333,8 +333,8 @@ class Encoder(Loaded):
     ) -> list[Ranked]:
         """Order documents by how well they answer a query, the best first; equal scores keep the input order.
 
-        For cross-encoders, checkpoints with one label; anything else is a TaskError. Scores go through the activation
-        that sentence-transformers finds in the checkpoint (`spec.rank_activation`).
+        For cross-encoders, checkpoints with one label; anything else is a TaskError. As in sentence-transformers the
+        checkpoint's default prompt stands before the query, and scores go through `spec.rank_activation`.
 
         Args:
             query: What is asked.
@@ -349,7 +349,7 @@ class Encoder(Loaded):
         function = "identity" if inputs.flag(raw_scores, "raw_scores") else self.spec.rank_activation
         texts = inputs.strings(documents) if isinstance(documents, Iterator) else inputs.string_list(documents)
         return rerank(
-            inputs.one_string(query, "query"),
+            self.spec.embed.usual_prompt + inputs.one_string(query, "query"),
             texts,
             scorer,
             limits,

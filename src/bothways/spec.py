@@ -63,6 +63,11 @@ class EmbedSpec:
     max_tokens: int | None = None
     lower_case: bool = False
 
+    @property
+    def usual_prompt(self) -> str:
+        """The text of the default prompt, "" without one."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
+
 
 @dataclass(frozen=True)
 class StepSpec:
