@@ -15,8 +15,9 @@ from tiny_checkpoints import edit_config, save_model
 from bothways.checkpoint import open_checkpoint
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.families.heads import linear, norm
 from bothways.heads import activation, head, softmax
-from bothways.spec import ACTIVATIONS
+from bothways.spec import ACTIVATIONS, HeadSpec
 
 KINDS = {
     "classification": "AutoModelForSequenceClassification",
@@ -83,6 +84,17 @@ def test_a_rows_scores_do_not_depend_on_the_others(tmp_path: Path, make_engine: 
     together = scores(rows)
     for n in (0, 7, 39):
         np.testing.assert_array_equal(scores(rows[n : n + 1])[0], together[n])
+
+
+def test_steps_may_lack_a_bias(tmp_path: Path, make_engine: Callable[..., Engine]) -> None:
+    save_model(tmp_path, "roberta", KINDS["masked_lm"])
+    checkpoint = open_checkpoint(tmp_path)
+    rows = np.random.default_rng(4).standard_normal((3, 12)).astype(np.float32)
+    steps = (linear("lm_head.dense", "relu", bias=False), norm("lm_head.layer_norm", bias=False))
+    found = head(make_engine(checkpoint), checkpoint, HeadSpec("all", steps))(rows)
+    wide = np.maximum(rows.astype(np.float64) @ checkpoint.raw["lm_head.dense.weight"].float32().T, 0)
+    wide = (wide - wide.mean(axis=1, keepdims=True)) / np.sqrt(wide.var(axis=1, keepdims=True) + 1e-12)
+    np.testing.assert_allclose(found, wide * checkpoint.raw["lm_head.layer_norm.weight"].float32(), atol=1e-5)
 
 
 def test_the_class_in_config_json_tells_like_heads_apart(tmp_path: Path) -> None:

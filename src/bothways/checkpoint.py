@@ -91,7 +91,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
     _check_tensors(network, spec, names, raw)
     spec = _with_heads(network, spec, family, names, config, raw)
-    in_heads = {name for head in spec.heads.values() for step in head.steps for name in (step.weight, step.bias)}
+    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
     surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
     _check_surplus(network, family, prefix, surplus)
     spec = dataclasses.replace(

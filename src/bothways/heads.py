@@ -50,19 +50,22 @@ def head(engine: Engine, checkpoint: Checkpoint, spec: HeadSpec) -> Head:
 
 
 def _step(engine: Engine, checkpoint: Checkpoint, step: StepSpec) -> Head:
-    weight, bias = (checkpoint.raw[name].float32() for name in (step.weight, step.bias))
+    weight = checkpoint.raw[step.weight].float32()
+    bias = checkpoint.raw[step.bias].float32() if step.bias else None
     if step.norm:
         return _norm(weight, bias, checkpoint.spec.norm_eps)
     return _head(engine.linear(weight, bias), _ACTIVATIONS[step.activation])
 
 
-def _norm(weight: FloatArray, bias: FloatArray, eps: float) -> Head:
+def _norm(weight: FloatArray, bias: FloatArray | None, eps: float) -> Head:
+    offset = np.zeros_like(weight) if bias is None else bias
+
     def apply(vectors: FloatArray) -> FloatArray:
         normed = np.empty_like(vectors)  # (B, H)
         for n, row in enumerate(vectors.astype(np.float64)):
             centred = row - np.add.reduce(row) / len(row)
             variance = np.add.reduce(np.square(centred)) / len(row)
-            normed[n] = centred / np.sqrt(variance + eps) * weight + bias
+            normed[n] = centred / np.sqrt(variance + eps) * weight + offset
         return normed
 
     return apply

@@ -75,15 +75,20 @@ class StepSpec:
 
     Attributes:
         weight: The name of its weight in the checkpoint's files.
-        bias: The name of its bias.
+        bias: The name of its bias, "" for none.
         activation: One of `ACTIVATIONS`, or "identity"; in a family's data also "network", the network's own.
         norm: Whether it is a layer norm, with the network's eps.
     """
 
     weight: str
-    bias: str
+    bias: str = ""
     activation: str = "identity"
     norm: bool = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of its tensors."""
+        return (self.weight, self.bias) if self.bias else (self.weight,)
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,14 @@ class HeadSpec:
     """What turns token vectors into scores.
 
     Attributes:
-        rows: What it takes: every sequence's first row, the pooler's output, or all rows.
+        rows: What it takes: every sequence's first row, their mean, the pooler's output, or all rows.
         steps: From those rows to the scores.
         labels: C, what each score is about; none for a masked language model, whose labels are the vocabulary.
         problem: What the scores of a classification are: logits of labels that exclude each other, or of labels
             that each hold or not, or values ("regression").
     """
 
-    rows: Literal["first", "pooled", "all"]
+    rows: Literal["first", "mean", "pooled", "all"]
     steps: tuple[StepSpec, ...]
     labels: tuple[str, ...] = ()
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"

@@ -22,14 +22,14 @@ HEAD_CLASSES = {"classification": "ForSequenceClassification", "token_classifica
 _Problem = Literal["single_label", "multi_label", "regression"]
 
 
-def linear(name: str, activation: str = "identity") -> StepSpec:
+def linear(name: str, activation: str = "identity", *, bias: bool = True) -> StepSpec:
     """A product, by the name of its layer."""
-    return StepSpec(f"{name}.weight", f"{name}.bias", activation)
+    return StepSpec(f"{name}.weight", f"{name}.bias" if bias else "", activation)
 
 
-def norm(name: str) -> StepSpec:
+def norm(name: str, *, bias: bool = True) -> StepSpec:
     """A layer norm, by its name."""
-    return StepSpec(f"{name}.weight", f"{name}.bias", norm=True)
+    return StepSpec(f"{name}.weight", f"{name}.bias" if bias else "", norm=True)
 
 
 def read_heads(
@@ -78,7 +78,7 @@ def _named(head: HeadSpec, stand_ins: Mapping[str, str], raw: Mapping[str, Tenso
 
 
 def _is_complete(head: HeadSpec, raw: Mapping[str, Tensor], spec: Spec) -> bool:
-    there = all(name in raw for step in head.steps for name in (step.weight, step.bias))
+    there = all(name in raw for step in head.steps for name in step.tensors)
     return there and (spec.pooler or head.rows != "pooled")
 
 
@@ -99,9 +99,9 @@ def _checked(kind: str, head: HeadSpec, config: Mapping[str, Any], raw: Mapping[
     """Check the tensors' sizes against each other and the network, and read the labels."""
     size = spec.hidden_size
     for step in head.steps:
-        out = size if step.norm else raw[step.bias].array.size
-        wanted = {step.weight: (size,) if step.norm else (out, size), step.bias: (out,)}
-        for name, shape in wanted.items():
+        out = size if step.norm else next(iter(raw[step.weight].shape), 0)
+        shapes = ((size,) if step.norm else (out, size), (out,))
+        for name, shape in zip(step.tensors, shapes, strict=False):
             if raw[name].shape != shape or not raw[name].is_float:
                 raise CheckpointError(
                     f"the {_spoken(kind)} head's {name} is {raw[name].dtype} of shape {raw[name].shape}, not floats of "

@@ -19,7 +19,7 @@ from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
-from bothways.engines.base import Engine
+from bothways.engines.base import Engine, Rows
 from bothways.errors import CheckpointError
 from bothways.heads import Head, head
 from bothways.spec import HeadSpec
@@ -181,7 +181,8 @@ class Scorer:
     def _compute(self, sequences: list[Sequence], pick: Pick | None) -> list[npt.NDArray[Any]]:
         batch = pack(sequences, self._checkpoint.spec)
         if self.spec.rows != "all":
-            return list(self._head(self._engine.encode(batch, rows="first").rows))  # B of (C,)
+            one: Rows = "mean" if self.spec.rows == "mean" else "first"
+            return list(self._head(self._engine.encode(batch, rows=one).rows))  # B of (C,)
         rows = self._engine.encode(batch).rows  # (T, H)
         if pick is None:
             return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
