@@ -94,7 +94,15 @@ def save_task(folder: Path, model_type: str, head: str, **config: Any) -> Path:
     sizes["pad_token_id"] = raw.token_to_id("[PAD]") if "distil" in model_type or model_type == "bert" else 1
     if "id2label" in config:
         config["label2id"] = {name: number for number, name in config["id2label"].items()}
-    save_model(folder, model_type, HEADS[head], **(sizes | config))
+    model = save_model(folder, model_type, HEADS[head], **(sizes | config))
+    # A small random network hardly looks beyond a token itself: with norms near 1 and larger weights its texts differ by
+    # far more than rounding.
+    for name, weight in model.base_model.named_parameters():
+        if "norm" in name.lower() and name.endswith("weight"):
+            weight.data.add_(1)
+        elif "layer." in name and weight.ndim == 2:
+            weight.data.mul_(2)
+    model.save_pretrained(folder)
     raw.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": class_name, "model_max_length": MAX_TOKENS}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -32,7 +32,7 @@ def model(folder: Path) -> Encoder:
 def assert_same(found: list[list[Label]], expected: list[list[dict[str, Any]]]) -> None:
     assert [[label.label for label in row] for row in found] == [[label["label"] for label in row] for row in expected]
     for mine, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose([m.score for m in mine], [t["score"] for t in theirs], atol=1e-4)
+        np.testing.assert_allclose([m.score for m in mine], [t["score"] for t in theirs], atol=5e-4)
 
 
 def test_labels_are_those_of_transformers(model: Encoder, folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_stream_is_read_no_further_than_it_must_be(model: Encoder) -> None:
 
 def test_both_engines_agree(load: Callable[..., Encoder], model: Encoder, folder: Path) -> None:
     for mine, theirs in zip(load(folder).classify(TEXTS, top_k=None), model.classify(TEXTS, top_k=None), strict=True):
-        np.testing.assert_allclose([m.score for m in mine], [t.score for t in theirs], atol=1e-5)
+        np.testing.assert_allclose([m.score for m in mine], [t.score for t in theirs], atol=5e-4)
 
 
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression", "single_label_classification", None])

@@ -48,7 +48,7 @@ def assert_same(fills: list[Fill], expected: list[Any]) -> None:
     assert [(f.mask, f.id, f.token, f.text) for f in fills] == [
         (mask, theirs["token"], theirs["token_str"], theirs["sequence"]) for mask, theirs in flat
     ]
-    np.testing.assert_allclose([f.score for f in fills], [theirs["score"] for _, theirs in flat], atol=1e-5)
+    np.testing.assert_allclose([f.score for f in fills], [theirs["score"] for _, theirs in flat], atol=5e-4)
 
 
 def test_tokens_are_those_of_transformers(model: Encoder, folder: Path, mask: str) -> None:

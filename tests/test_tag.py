@@ -43,7 +43,7 @@ def test_spans_are_those_of_transformers(model: Encoder, folder: Path, aggregati
             expected = oracle(text, aggregation_strategy=aggregation, ignore_labels=ignored)
             name = "entity" if aggregation == "none" else "entity_group"
             assert [(s.label, s.start, s.end) for s in spans] == [(e[name], e["start"], e["end"]) for e in expected]
-            np.testing.assert_allclose([s.score for s in spans], [e["score"] for e in expected], atol=1e-4)
+            np.testing.assert_allclose([s.score for s in spans], [e["score"] for e in expected], atol=5e-4)
             assert all(span.text == text[span.start : span.end] for span in spans)
 
 
