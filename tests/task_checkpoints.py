@@ -95,8 +95,8 @@ def save_task(folder: Path, model_type: str, head: str, **config: Any) -> Path:
     if "id2label" in config:
         config["label2id"] = {name: number for number, name in config["id2label"].items()}
     model = save_model(folder, model_type, HEADS[head], **(sizes | config))
-    # A small random network hardly looks beyond a token itself: with norms near 1 and larger weights its texts differ by
-    # far more than rounding.
+    # A small random network hardly looks beyond a token itself: with norms near 1 and larger weights its texts differ
+    # by far more than rounding.
     for name, weight in model.base_model.named_parameters():
         if "norm" in name.lower() and name.endswith("weight"):
             weight.data.add_(1)
