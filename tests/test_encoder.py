@@ -282,7 +282,7 @@ def test_a_checkpoint_that_does_not_fit_in_memory_says_its_size(
     def choose(*_: Any, **__: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr("bothways.encoder.choose", choose)
+    monkeypatch.setattr("bothways.loaded.choose", choose)
     with pytest.raises(OutOfMemory, match="does not fit in memory: its weights take 2 MB on disk .* smaller model"):
         Encoder.from_pretrained(bert_folder)
 

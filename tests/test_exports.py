@@ -16,16 +16,22 @@ HEAVY += ("importlib.metadata",)
 
 def test_the_public_names_are_these() -> None:
     assert bothways.__all__ == [
+        "Answer",
         "BothwaysError",
         "CheckpointError",
         "DeviceError",
         "EmbedSpec",
         "Encoded",
         "Encoder",
+        "Fill",
+        "HeadSpec",
         "InputError",
+        "Label",
         "ModelNotFound",
         "OutOfMemory",
+        "Ranked",
         "ServerError",
+        "Span",
         "Spec",
         "TaskError",
         "UnsupportedModel",

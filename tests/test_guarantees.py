@@ -46,6 +46,12 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "progress": None,
     },
     "similarity": {"a": ..., "b": ...},
+    "classify": {"texts": ..., "top_k": 1},
+    "tag": {"texts": ..., "aggregation": "simple", "stride": None},
+    "fill_mask": {"texts": ..., "top_k": 5, "targets": None},
+    "answer": {"question": ..., "context": ..., "top_k": 1},
+    "rerank": {"query": ..., "documents": ..., "top_k": None, "raw_scores": False},
+    "zero_shot": {"texts": ..., "labels": ..., "template": "This example is {}.", "multi_label": False},
 }
 
 

@@ -14,20 +14,31 @@ from bothways.errors import (
     TaskError,
     UnsupportedModel,
 )
-from bothways.spec import EmbedSpec, Spec
+from bothways.spec import EmbedSpec, HeadSpec, Spec
+from bothways.tasks.answer import Answer
+from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
+from bothways.tasks.fill_mask import Fill
+from bothways.tasks.rerank import Ranked
+from bothways.tasks.spans import Span
 
 __all__ = [
+    "Answer",
     "BothwaysError",
     "CheckpointError",
     "DeviceError",
     "EmbedSpec",
     "Encoded",
     "Encoder",
+    "Fill",
+    "HeadSpec",
     "InputError",
+    "Label",
     "ModelNotFound",
     "OutOfMemory",
+    "Ranked",
     "ServerError",
+    "Span",
     "Spec",
     "TaskError",
     "UnsupportedModel",

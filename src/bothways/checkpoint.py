@@ -15,7 +15,8 @@ from typing import Any
 from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
-from bothways.modules import network_folder, read_embed_spec
+from bothways.families.heads import read_heads
+from bothways.modules import network_folder, read_embed_spec, read_rank_activation
 from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
 
@@ -46,7 +47,7 @@ class Checkpoint:
         config: config.json as it is.
         spec: The network, and how it embeds.
         tensors: What `spec.tensor_shapes()` lists, by canonical name; views of the mapped files.
-        surplus: The checkpoint's other tensors, such as those of a head, by the names that `raw` has.
+        surplus: The checkpoint's other tensors, those of the heads in `spec` aside, by the names that `raw` has.
         raw: Every tensor by the checkpoint's own name, old LayerNorm.gamma and beta read as weight and bias.
         files: The mapped files that the tensors lie in.
     """
@@ -89,9 +90,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
     _check_tensors(network, spec, names, raw)
-    surplus = tuple(sorted(raw.keys() - names.values()))
+    spec = _with_heads(network, spec, family, names, config, raw)
+    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
+    surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
     _check_surplus(network, family, prefix, surplus)
-    spec = dataclasses.replace(spec, embed=read_embed_spec(folder, spec.hidden_size))
+    spec = dataclasses.replace(
+        spec,
+        embed=read_embed_spec(folder, spec.hidden_size),
+        rank_activation=read_rank_activation(folder, config),
+    )
     tensors = {key: raw[name] for key, name in names.items()}
     return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)
 
@@ -221,6 +228,25 @@ def _with_pooler(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tens
     if any(prefix + family.names[key] in raw for key in ("pooler.weight", "pooler.bias")):
         return dataclasses.replace(spec, pooler=True)
     return dataclasses.replace(spec, pooler_reason="the checkpoint carries no pooler weights")
+
+
+def _with_heads(
+    folder: Path,
+    spec: Spec,
+    family: Family,
+    names: Mapping[str, str],
+    config: Mapping[str, Any],
+    raw: Mapping[str, Tensor],
+) -> Spec:
+    """Note the heads that the checkpoint carries; a decoder is the word table only where the two are tied."""
+    tied = config.get("tie_word_embeddings") is not False
+    stand_ins = {
+        name: names.get(other, other) for name, other in family.head_stand_ins.items() if tied or other not in names
+    }
+    try:
+        return dataclasses.replace(spec, heads=read_heads(family.heads, stand_ins, config, raw, spec))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _name_tensors(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tensor], *, tied: bool) -> dict[str, str]:

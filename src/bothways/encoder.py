@@ -1,31 +1,33 @@
 """Encoder: load a checkpoint, then one method per task. The page to read first.
 
-Texts may be given one alone, as a list, or as an iterator; an iterator in gives an iterator out.
+Texts may be given one alone, as a list, or as an iterator; an iterator in gives an iterator out. Loading and what the
+tasks share is in loaded.py; each task is a file in tasks/.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import Any, NoReturn, overload
+from typing import Any, overload
 
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
-from bothways.checkpoint import Checkpoint, open_checkpoint
-from bothways.engines.base import Engine
-from bothways.engines.choose import choose
-from bothways.errors import BothwaysError, InputError, OutOfMemory
-from bothways.heads import Head, pooler
-from bothways.sources import Source, resolve
-from bothways.spec import Spec
-from bothways.stream import BATCH_TOKENS
-from bothways.tasks.embed import Embedder, EmbedOptions, Progress, Truncation
-from bothways.tasks.encode import Encoded, TextRows, encode_texts
-from bothways.tasks.inputs import flag, string_list, strings, text_list, texts_and_pairs, whole_number
+from bothways.loaded import Loaded
+from bothways.tasks import inputs
+from bothways.tasks.answer import MAX_TOKENS, AnswerOptions, answer, answering
+from bothways.tasks.classify import Label, classify
+from bothways.tasks.each import Each, each
+from bothways.tasks.embed import Embedder
+from bothways.tasks.encode import Encoded, EncodeOptions, Reader
+from bothways.tasks.fill_mask import Fill, fill_mask, target_ids
+from bothways.tasks.report import Progress
+from bothways.tasks.rerank import Ranked, rerank
 from bothways.tasks.similarity import similarities, vectors
-from bothways.tokens import Text, Tokenizer
+from bothways.tasks.spans import AGGREGATIONS, Span
+from bothways.tasks.tag import TagOptions, TextOrWords, tag
+from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
+from bothways.tokens import Text
 
 __all__ = ["Encoder"]
 
@@ -33,7 +35,7 @@ __all__ = ["Encoder"]
 _TextOrPair = str | tuple[str, str] | list[str]
 
 
-class Encoder:
+class Encoder(Loaded):
     """A checkpoint ready to compute. Safe to use from many threads at once, and after a fork.
 
     A text's result is the same bits alone, in any batch and in any order.
@@ -43,84 +45,9 @@ class Encoder:
         checkpoint: The files it came from.
         tokenizer: What turns texts into sequences.
         engine: What computes.
-        tasks: The methods that this checkpoint can serve.
+        tasks: The methods that this checkpoint can serve; any other is a TaskError.
+        spec: What the network is, how it embeds and what heads it has.
     """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        tokenizer: Tokenizer,
-        engine: Engine,
-        *,
-        name: str = "",
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-    ) -> None:
-        """Join the parts; `from_pretrained` is the usual way."""
-        self.name = name or checkpoint.folder.name
-        self.checkpoint = checkpoint
-        self.tokenizer = tokenizer
-        self.engine = engine
-        self.tasks: tuple[str, ...] = ("encode", "embed", "similarity")
-        self._max_length = whole_number(max_length, "max_length")
-        self._batch_tokens = whole_number(batch_tokens, "batch_tokens") or BATCH_TOKENS
-        if self._max_length is not None and self._max_length > self.spec.max_tokens:
-            raise InputError(
-                f"max_length is {max_length}, but the checkpoint's position table has rows for {self.spec.max_tokens} "
-                "tokens; give at most so many"
-            )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str],
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        dtype: str = "float32",
-        engine: str = "auto",
-        threads: int | None = None,
-        max_length: int | None = None,
-        batch_tokens: int | None = None,
-    ) -> Encoder:
-        """Load a checkpoint in the Hugging Face layout, as it is.
-
-        Args:
-            model: A folder, a hub name ("org/name"), or "pkg:package/folder" for one inside a Python package.
-            revision: The hub name's branch, tag or commit.
-            device: "auto" or "cpu".
-            dtype: Of the weights and products: "float32".
-            engine: "auto" or "native".
-            threads: How many to compute with; None takes what the process may use.
-            max_length: The tokens of a sequence, special ones included, where a call does not say otherwise;
-                None takes the checkpoint's own limits.
-            batch_tokens: The most tokens to compute at once; it changes memory and speed, never results.
-        """
-        source = resolve(model, revision)
-        try:
-            checkpoint = open_checkpoint(source.folder)
-            tokenizer = Tokenizer.from_folder(checkpoint.network_folder, checkpoint.spec)
-            chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
-        except MemoryError:
-            raise _too_large(source) from None
-        return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
-
-    @property
-    def spec(self) -> Spec:
-        """What the network is, and how embeddings are made of its token vectors."""
-        return self.checkpoint.spec
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse pickling: what would be sent is the whole network, mapped and packed for this process."""
-        raise BothwaysError("an Encoder can't be pickled; load it in each process with Encoder.from_pretrained(...)")
-
-    def __repr__(self) -> str:
-        """The model, its size, and what computes it."""
-        spec, engine = self.spec, self.engine
-        return (
-            f"Encoder({self.name!r}, {spec.family}, {spec.num_layers} layers, hidden size {spec.hidden_size}, "
-            f"{engine.name} {engine.level} {engine.dtype}, {engine.threads} threads)"
-        )
 
     @overload
     def encode(
@@ -161,26 +88,13 @@ class Encoder:
             hidden_states: Also keep every layer's output.
             attentions: Also keep every layer's attention probabilities.
         """
-        cut = flag(truncation, "truncation", "True, or False (too long is an error)")
-        limit = whole_number(max_length, "max_length") or self._max_length
+        cut = inputs.flag(truncation, "truncation", "True, or False (too long is an error)")
+        limit = inputs.whole_number(max_length, "max_length") or self._max_length
 
-        def rows(texts: Iterable[Text]) -> Iterator[TextRows]:
-            return encode_texts(
-                texts,
-                self.engine,
-                self.spec,
-                self.tokenizer,
-                self._pooler,
-                max_length=limit,
-                truncation=cut,
-                hidden_states=hidden_states,
-                attentions=attentions,
-                batch_tokens=self._batch_tokens,
-            )
-
+        options = EncodeOptions(limit, cut, hidden_states, attentions)
         if isinstance(texts, Iterator):
-            return (self._encoded((row.alone(),)) for row in rows(texts_and_pairs(texts)))
-        return self._encoded(tuple(rows(text_list(texts))))
+            return self._reader.encode_each(inputs.texts_and_pairs(texts), options)
+        return self._reader.encode_all(inputs.text_list(texts), options)
 
     @overload
     def embed(
@@ -194,7 +108,7 @@ class Encoder:
         dimensions: int | None = ...,
         precision: str = ...,
         ranges: npt.ArrayLike | None = ...,
-        truncation: Truncation = ...,
+        truncation: inputs.Truncation = ...,
         max_length: int | None = ...,
         progress: Progress | None = ...,
     ) -> Iterator[npt.NDArray[Any]]: ...
@@ -210,7 +124,7 @@ class Encoder:
         dimensions: int | None = ...,
         precision: str = ...,
         ranges: npt.ArrayLike | None = ...,
-        truncation: Truncation = ...,
+        truncation: inputs.Truncation = ...,
         max_length: int | None = ...,
         progress: Progress | None = ...,
     ) -> npt.NDArray[Any]: ...
@@ -225,7 +139,7 @@ class Encoder:
         dimensions: int | None = None,
         precision: str = "float32",
         ranges: npt.ArrayLike | None = None,
-        truncation: Truncation = True,
+        truncation: inputs.Truncation = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
@@ -258,50 +172,225 @@ class Encoder:
             precision=precision,
             ranges=ranges,
             truncation=truncation,
-            max_length=whole_number(max_length, "max_length") or self._max_length,
+            max_length=inputs.whole_number(max_length, "max_length") or self._max_length,
             progress=progress,
         )
-        return self._embed(texts, options)
+        if isinstance(texts, Iterator):
+            return self._embedder.embed_each(inputs.strings(texts), options)
+        return self._embedder.embed_all(inputs.string_list(texts), options)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
         """Compare texts or embeddings, each of a with each of b: (len a, len b), larger is more alike.
 
         The measure is the checkpoint's (`spec.embed.similarity`); distances are negative.
         """
-        return similarities(self._vectors(a, "a"), self._vectors(b, "b"), self.spec.embed.similarity, self.engine)
+        first, second = (vectors(values, name, self.embed) for name, values in (("a", a), ("b", b)))
+        return similarities(first, second, self.spec.embed.similarity, self.engine)
 
-    def _embed(self, texts: Any, options: EmbedOptions) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
-        if isinstance(texts, Iterator):
-            return self._embedder.embed_each(strings(texts), options)
-        return self._embedder.embed_all(string_list(texts), options)
+    @each(inputs.text_list, inputs.texts_and_pairs)
+    def classify(
+        self,
+        texts: Each[Text],
+        *,
+        top_k: int | None = 1,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Label]]:
+        """Label texts or pairs: for each its best labels, by the rules of the checkpoint's `problem_type`.
 
-    def _vectors(self, values: Any, name: str) -> FloatArray:
-        if isinstance(values, Iterator):
-            values = list(values)
-        if isinstance(values, str) or (isinstance(values, Collection) and any(isinstance(v, str) for v in values)):
-            return self.embed(values)
-        return vectors(values, name)
+        Scores are probabilities, a regression's the values themselves. Equal ones keep the checkpoint's order.
 
-    def _encoded(self, rows: tuple[TextRows, ...]) -> Encoded:
-        return Encoded(rows, self.spec, self._padding_id)
+        Args:
+            texts: A text, a pair as a tuple, a list of either, or an iterator of either.
+            top_k: How many labels each text gets; None gives all.
+            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a sequence, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, limits = self._scorer("classify"), self._limits(truncation, max_length, progress)
+        return classify(texts, scorer, limits, inputs.whole_number(top_k, "top_k"))
+
+    @each(inputs.texts_or_words_list, inputs.texts_or_words)
+    def tag(
+        self,
+        texts: Each[TextOrWords],
+        *,
+        aggregation: str = "simple",
+        stride: int | None = None,
+        ignore_labels: Collection[str] = ("O",),
+        truncation: inputs.Truncation = "window",
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Span]]:
+        """Find labelled spans in texts of any length: for each its spans in order, `text[start:end]` in code points.
+
+        Args:
+            texts: A text, a list of texts, or an iterator. A text may be given as its words, in a list or tuple of
+                its own: then offsets are in the words joined by single spaces.
+            aggregation: "none" gives every token; "simple" joins neighbours of one label, and "first", "average" and
+                "max" words, labelled by their first token, by all, or by the surest one; all as in transformers.
+                "word" is "first" with words told by their letters, so that punctuation never is a part of one.
+            stride: Tokens that a window repeats of the one before; None for 128, or half of a small window.
+            ignore_labels: Labels whose spans are left out.
+            truncation: "window" reads longer texts in overlapping windows, each token labelled where it has most text
+                on both sides; True cuts them, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a text or window, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, choice = self._scorer("tag"), inputs.read_truncation(truncation)
+        limits = self._limits(choice is not False, max_length, progress)
+        options = TagOptions(
+            aggregation=inputs.one_of(aggregation, "aggregation", AGGREGATIONS),
+            window=choice == "window",
+            stride=inputs.natural(stride, "stride"),
+            ignore=inputs.string_set(ignore_labels, "ignore_labels"),
+        )
+        return tag(texts, scorer, limits, options)
+
+    @each(inputs.string_list, inputs.strings)
+    def fill_mask(
+        self,
+        texts: Each[str],
+        *,
+        top_k: int | None = 5,
+        targets: str | Collection[str] | None = None,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Fill]]:
+        """Find the tokens that fit where texts have a mask: for each, mask after mask, the best first.
+
+        Args:
+            texts: A text with the tokenizer's mask in it once or more, a list of texts, or an iterator.
+            top_k: How many tokens each mask gets; None gives all.
+            targets: Choose among these tokens only; probabilities stay those among the whole vocabulary.
+            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            max_length: Tokens of a text, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length, progress)
+        ids = None if targets is None else target_ids(inputs.string_list(targets), self.tokenizer.vocabulary)
+        return fill_mask(texts, scorer, limits, inputs.whole_number(top_k, "top_k"), ids)
+
+    @answering
+    def answer(
+        self,
+        question: str | Iterable[str],
+        context: str | Iterable[str],
+        *,
+        top_k: int = 1,
+        max_answer_tokens: int = 15,
+        impossible: bool = False,
+        whole_words: bool = True,
+        stride: int | None = None,
+        truncation: inputs.Truncation = "window",
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Find the piece of a context that answers a question: an `Answer`, whose `others` are the next best.
+
+        Lists of questions and contexts give a list, an iterator gives an iterator; one question goes with many
+        contexts, and one context with many questions. Scores are those of transformers' former pipeline: shares of a
+        window, added up where several windows hold the same words.
+
+        Args:
+            question: What is asked.
+            context: Where the answer stands.
+            top_k: How many answers to each question, the best and its `others`.
+            max_answer_tokens: The most tokens of an answer.
+            impossible: Also offer that there is no answer, an `Answer` whose text is empty.
+            whole_words: Extend answers to whole words.
+            stride: Tokens that a window repeats of the one before; None for 128, or half of a small window.
+            truncation: "window" reads longer contexts in overlapping windows; True cuts them, counted in `progress` or
+                else logged; False makes them an InputError.
+            max_length: Tokens of a question and a window together; None for 384, or what the model takes if less.
+            progress: Called after each batch with the questions done, tokens computed and contexts cut so far.
+        """
+        scorer, choice = self._scorer("answer"), inputs.read_truncation(truncation)
+        usual = self._max_length or min(MAX_TOKENS, self.tokenizer.max_tokens)
+        limits = self._limits(choice is not False, usual if max_length is None else max_length, progress)
+        options = AnswerOptions(
+            top_k=inputs.whole_number(top_k, "top_k") or 1,
+            longest=inputs.whole_number(max_answer_tokens, "max_answer_tokens") or 15,
+            impossible=inputs.flag(impossible, "impossible"),
+            whole_words=inputs.flag(whole_words, "whole_words"),
+            window=choice == "window",
+            stride=inputs.natural(stride, "stride"),
+        )
+        return answer(question, context, scorer, limits, options)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_k: int | None = None,
+        raw_scores: bool = False,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Ranked]:
+        """Order documents by how well they answer a query, the best first; equal scores keep the input order.
+
+        For cross-encoders, checkpoints with one label; anything else is a TaskError. As in sentence-transformers the
+        checkpoint's default prompt stands before the query, and scores go through `spec.rank_activation`.
+
+        Args:
+            query: What is asked.
+            documents: A list of texts, or an iterator, of which no more than `top_k` results are kept.
+            top_k: How many documents to return; None returns all.
+            raw_scores: Leave scores as the network gives them.
+            truncation: Cut pairs that are too long, the longer half first; False makes them an InputError.
+            max_length: Tokens of a query and a document together, special tokens included.
+            progress: Called after each batch with the documents done, tokens computed and pairs cut so far.
+        """
+        scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length, progress)
+        function = "identity" if inputs.flag(raw_scores, "raw_scores") else self.spec.rank_activation
+        texts = inputs.strings(documents) if isinstance(documents, Iterator) else inputs.string_list(documents)
+        return rerank(
+            self.spec.embed.usual_prompt + inputs.one_string(query, "query"),
+            texts,
+            scorer,
+            limits,
+            top_k=inputs.whole_number(top_k, "top_k"),
+            function=function,
+        )
+
+    @each(inputs.string_list, inputs.strings)
+    def zero_shot(
+        self,
+        texts: Each[str],
+        labels: str | Collection[str],
+        *,
+        template: str = "This example is {}.",
+        multi_label: bool = False,
+        truncation: bool = True,
+        max_length: int | None = None,
+        progress: Progress | None = None,
+    ) -> Each[list[Label]]:
+        """Label texts with any labels: for each all of them, the best first. For checkpoints trained on entailment.
+
+        Scores are those of transformers' pipeline: of all labels they add up to 1, unless `multi_label`.
+
+        Args:
+            texts: A text, a list of texts, or an iterator of texts.
+            labels: A list of labels, or a string with commas between them.
+            template: The sentence that a label makes, with {} where the label goes.
+            multi_label: Score every label on its own, as several may hold.
+            truncation: Cut longer texts, never the label's sentence; False makes them an InputError.
+            max_length: Tokens of a text and a sentence together, special tokens included.
+            progress: Called after each batch with the texts done, tokens computed and texts cut so far.
+        """
+        scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length, progress)
+        names = read_labels(labels)
+        hypotheses = sentences(template, names)
+        return zero_shot(texts, names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
 
     @cached_property
     def _embedder(self) -> Embedder:
         return Embedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
-
-    @cached_property
-    def _pooler(self) -> Head | None:
-        return pooler(self.engine, self.checkpoint)
-
-    @cached_property
-    def _padding_id(self) -> int:
-        padding_id = self.checkpoint.config.get("pad_token_id")
-        return padding_id if isinstance(padding_id, int) else 0
-
-
-def _too_large(source: Source) -> OutOfMemory:
-    size = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors") if path.is_file())
-    return OutOfMemory(
-        f"{source.name!r} does not fit in memory: its weights take {size / 1e6:.0f} MB on disk and at "
-        "least as much again in memory; close other programs, or load a smaller model"
-    )

@@ -1,7 +1,7 @@
-"""What turns vectors into other vectors behind the network: the pooler and sentence-transformers' Dense modules.
+"""What turns vectors into others, or into scores, behind the network: heads, the pooler, sentence-transformers' Dense.
 
-The products are the engine's, whose rows are independent of each other; the activations are applied row
-by row for the same reason. B vectors.
+The products are the engine's, whose rows are independent of each other; norms and activations are applied row
+by row for the same reason. B vectors, H hidden.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.safetensors import read
-from bothways.spec import DenseSpec
+from bothways.spec import DenseSpec, HeadSpec, StepSpec
 
-__all__ = ["Head", "dense", "pooler"]
+__all__ = ["Head", "activation", "dense", "head", "pooler", "softmax"]
 
 #: (B, in) -> (B, out)
 Head = Callable[[FloatArray], FloatArray]
@@ -31,6 +32,55 @@ def pooler(engine: Engine, checkpoint: Checkpoint) -> Head | None:
         return None
     weight, bias = (checkpoint.tensors[f"pooler.{name}"].float32() for name in ("weight", "bias"))
     return _head(engine.linear(weight, bias), _ACTIVATIONS["tanh"])
+
+
+def head(engine: Engine, checkpoint: Checkpoint, spec: HeadSpec) -> Head:
+    """One of the checkpoint's heads, (B, H) -> (B, scores); of rows "pooled" it takes the first rows themselves."""
+    steps = [_step(engine, checkpoint, step) for step in spec.steps]
+    first = pooler(engine, checkpoint) if spec.rows == "pooled" else None
+    if first is not None:
+        steps.insert(0, first)
+
+    def apply(vectors: FloatArray) -> FloatArray:
+        for step in steps:
+            vectors = step(vectors)
+        return vectors
+
+    return apply
+
+
+def _step(engine: Engine, checkpoint: Checkpoint, step: StepSpec) -> Head:
+    weight = checkpoint.raw[step.weight].float32()
+    bias = checkpoint.raw[step.bias].float32() if step.bias else None
+    if step.norm:
+        return _norm(weight, bias, checkpoint.spec.norm_eps)
+    return _head(engine.linear(weight, bias), _ACTIVATIONS[step.activation])
+
+
+def _norm(weight: FloatArray, bias: FloatArray | None, eps: float) -> Head:
+    offset = np.zeros_like(weight) if bias is None else bias
+
+    def apply(vectors: FloatArray) -> FloatArray:
+        normed = np.empty_like(vectors)  # (B, H)
+        for n, row in enumerate(vectors.astype(np.float64)):
+            centred = row - np.add.reduce(row) / len(row)
+            variance = np.add.reduce(np.square(centred)) / len(row)
+            normed[n] = centred / np.sqrt(variance + eps) * weight + offset
+        return normed
+
+    return apply
+
+
+def activation(name: str) -> Head:
+    """The activation of a row by its name, (n,) -> (n,): "identity" or one of `spec.ACTIVATIONS`."""
+    return _ACTIVATIONS[name]
+
+
+def softmax(row: FloatArray) -> npt.NDArray[np.float64]:
+    """Logits to probabilities along the last axis, in float64 whatever comes in."""
+    powers = np.exp(row.astype(np.float64) - row.max(axis=-1, keepdims=True))
+    shares: npt.NDArray[np.float64] = powers / np.add.reduce(powers, axis=-1, keepdims=True)
+    return shares
 
 
 def dense(engine: Engine, folder: Path, spec: DenseSpec) -> Head:
@@ -69,6 +119,22 @@ def _gelu(row: FloatArray) -> FloatArray:
     return row * shares
 
 
+def _gelu_tanh(row: FloatArray) -> FloatArray:
+    result: FloatArray = np.float32(0.5) * row * (1 + np.tanh(np.float32(math.sqrt(2 / math.pi)) * _bent(row)))
+    return result
+
+
+def _gelu_fast(row: FloatArray) -> FloatArray:
+    # The same with the root cut to ten digits, which is how checkpoints name it.
+    result: FloatArray = np.float32(0.5) * row * (1 + np.tanh(np.float32(0.7978845608) * _bent(row)))
+    return result
+
+
+def _bent(row: FloatArray) -> FloatArray:
+    bent: FloatArray = row + np.float32(0.044715) * row * row * row
+    return bent
+
+
 def _sigmoid(row: FloatArray) -> FloatArray:
     # By tanh: exp would overflow for large negative values.
     result: FloatArray = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * row))
@@ -85,6 +151,9 @@ _ACTIVATIONS: dict[str, Head] = {
     "tanh": _tanh,
     "relu": lambda row: np.maximum(row, np.float32(0)),
     "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "gelu_fast": _gelu_fast,
+    "quick_gelu": lambda row: row * _sigmoid(np.float32(1.702) * row),
     "silu": lambda row: row * _sigmoid(row),
     "sigmoid": _sigmoid,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.spec import DenseSpec, EmbedSpec
 
-__all__ = ["DENSE_ACTIVATIONS", "network_folder", "read_embed_spec"]
+__all__ = ["DENSE_ACTIVATIONS", "network_folder", "read_embed_spec", "read_rank_activation"]
 
-#: torch class name -> Bothways' name, for the activation behind a Dense module.
+#: torch class name -> Bothways' name, for the activation behind a Dense module or a cross-encoder's score.
 DENSE_ACTIVATIONS = {
     "Identity": "identity",
     "Tanh": "tanh",
@@ -108,6 +109,40 @@ def network_folder(folder: Path) -> Path:
     """
     path = folder / "modules.json"
     return folder / _list_modules(path)[0][1] if path.is_file() else folder
+
+
+def read_rank_activation(folder: Path, config: Mapping[str, Any]) -> str:
+    """Read what a cross-encoder's score goes through, looked for where sentence-transformers looks for it.
+
+    In this order: `activation_fn` of config_sentence_transformers.json, the same below `sentence_transformers` in
+    config.json, `sbert_ce_default_activation_function` there (before version 4), the sigmoid.
+
+    Raises:
+        CheckpointError: A file is damaged.
+        UnsupportedModel: The activation is none that is computed here.
+    """
+    path = folder / "config_sentence_transformers.json"
+    own = _File(network_folder(folder) / "config.json", dict(config))
+    section = _File(own.path, own.get("sentence_transformers", dict, {}))
+    file = _read_object(path) if path.is_file() else _File(path, {})
+    for place, key in (
+        (file, "activation_fn"),
+        (section, "activation_fn"),
+        (own, "sbert_ce_default_activation_function"),
+    ):
+        name = place.get(key, str, None)
+        if name is not None:
+            return _activation(place, key, name)
+    return "sigmoid"
+
+
+def _activation(file: _File, key: str, name: str) -> str:
+    """A torch class's name as Bothways' name for the activation."""
+    last = name.rpartition(".")[2]
+    if not name.startswith("torch.") or last not in DENSE_ACTIVATIONS:
+        known = ", ".join(DENSE_ACTIVATIONS)
+        raise UnsupportedModel(f"{file.path} has {key!r}: {name!r}; supported are torch's {known}")
+    return DENSE_ACTIVATIONS[last]
 
 
 def _read_length(folder: Path, spec: EmbedSpec) -> EmbedSpec:
@@ -230,12 +265,9 @@ def _read_dense(folder: Path, subfolder: str, spec: EmbedSpec) -> EmbedSpec:
     if sizes[0] is None or sizes[1] is None:
         raise CheckpointError(f"{file.path} must name 'in_features' and 'out_features'")
     activation = file.get("activation_function", str, "torch.nn.modules.activation.Tanh")
-    name = activation.rpartition(".")[2]
-    if not activation.startswith("torch.") or name not in DENSE_ACTIVATIONS:
-        known = ", ".join(DENSE_ACTIVATIONS)
-        raise UnsupportedModel(f"{file.path} has 'activation_function': {activation!r}; supported are torch's {known}")
     bias = file.get("bias", bool, True)
-    layer = DenseSpec(subfolder, sizes[0], sizes[1], bias, DENSE_ACTIVATIONS[name])
+    activation = _activation(file, "activation_function", activation)
+    layer = DenseSpec(subfolder, sizes[0], sizes[1], bias, activation)
     return replace(spec, dense=(*spec.dense, layer))
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is: the network (`Spec`) and how token vectors become an embedding (`EmbedSpec`).
+"""What a checkpoint is: the network (`Spec`), how it embeds (`EmbedSpec`) and what heads it carries (`HeadSpec`).
 
 Both engines read a `Spec` and nothing else; only `families/` knows how a config.json spells it.
 Letters used for shapes: V vocabulary, P positions, Y token types, H hidden, I inner.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "Spec"]
+__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "HeadSpec", "Spec", "StepSpec"]
 
 #: The activations that the engines compute, by Bothways' own names.
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh")
@@ -62,6 +63,51 @@ class EmbedSpec:
     max_tokens: int | None = None
     lower_case: bool = False
 
+    @property
+    def usual_prompt(self) -> str:
+        """The text of the default prompt, "" without one."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One step of a head, taken by every row on its own: a product or a layer norm, then an activation.
+
+    Attributes:
+        weight: The name of its weight in the checkpoint's files.
+        bias: The name of its bias, "" for none.
+        activation: One of `ACTIVATIONS`, or "identity"; in a family's data also "network", the network's own.
+        norm: Whether it is a layer norm, with the network's eps.
+    """
+
+    weight: str
+    bias: str = ""
+    activation: str = "identity"
+    norm: bool = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of its tensors."""
+        return (self.weight, self.bias) if self.bias else (self.weight,)
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What turns token vectors into scores.
+
+    Attributes:
+        rows: What it takes: every sequence's first row, their mean, the pooler's output, or all rows.
+        steps: From those rows to the scores.
+        labels: C, what each score is about; none for a masked language model, whose labels are the vocabulary.
+        problem: What the scores of a classification are: logits of labels that exclude each other, or of labels
+            that each hold or not, or values ("regression").
+    """
+
+    rows: Literal["first", "mean", "pooled", "all"]
+    steps: tuple[StepSpec, ...]
+    labels: tuple[str, ...] = ()
+    problem: Literal["single_label", "multi_label", "regression"] = "single_label"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -84,6 +130,9 @@ class Spec:
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
         embed: How token vectors become an embedding.
+        heads: What the checkpoint carries of "classification", "token_classification", "masked_lm" and
+            "question_answering".
+        rank_activation: What a cross-encoder's score goes through: "sigmoid", "identity" or another activation.
     """
 
     family: str
@@ -101,6 +150,8 @@ class Spec:
     pooler: bool = False
     pooler_reason: str = ""
     embed: EmbedSpec = field(default_factory=EmbedSpec)
+    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    rank_activation: str = "sigmoid"
 
     @property
     def head_size(self) -> int:

@@ -19,7 +19,7 @@ from bothways.sentencepiece import read_pieces
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["TokenizerFiles", "build", "highest_numbers", "is_panic", "open_files"]
+__all__ = ["TokenizerFiles", "build", "highest_numbers", "is_panic", "open_files", "read_json"]
 
 # The classes that transformers 5.23 derives from its BERT tokenizer, and the model types that it gives that
 # tokenizer to when no class is named: for these it builds the normaliser and the pre-tokenizer anew.
@@ -82,8 +82,8 @@ class TokenizerFiles:
 
 def open_files(folder: Path) -> TokenizerFiles:
     """Read the small JSON files of a checkpoint folder."""
-    config = _read_json(folder / "tokenizer_config.json")
-    network = _read_json(folder / "config.json")
+    config = read_json(folder / "tokenizer_config.json")
+    network = read_json(folder / "config.json")
     # transformers looks for the class in this order; config.json carries it in old checkpoints.
     class_name = config.get("tokenizer_class") or network.get("tokenizer_class") or ""
     return TokenizerFiles(folder, config, str(class_name).removesuffix("Fast"), str(network.get("model_type") or ""))
@@ -180,6 +180,7 @@ def _from_vocab_txt(files: TokenizerFiles) -> tokenizers.Tokenizer:
     cls, sep, unk = _needed(special, set(vocab), "vocab.txt")
     raw = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab, unk_token=unk))
     _use_bert_splitting(raw, files.config)
+    raw.decoder = tokenizers.decoders.WordPiece()
     _add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
@@ -222,14 +223,11 @@ def _from_sentencepiece(files: TokenizerFiles) -> tokenizers.Tokenizer:
     raw = tokenizers.Tokenizer(tokenizers.models.Unigram(vocab, unk_id=3, byte_fallback=False))
     if charsmap:
         raw.normalizer = tokenizers.normalizers.Precompiled(charsmap)
+    scheme: Any = "always" if _flag(files, "add_prefix_space", True) else "never"
     raw.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.WhitespaceSplit(),
-            tokenizers.pre_tokenizers.Metaspace(
-                prepend_scheme="always" if _flag(files, "add_prefix_space", True) else "never"
-            ),
-        ]
+        [tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace(prepend_scheme=scheme)]
     )
+    raw.decoder = tokenizers.decoders.Metaspace(prepend_scheme=scheme)
     _add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
@@ -256,7 +254,7 @@ def _special_tokens(files: TokenizerFiles, defaults: Mapping[str, Any]) -> dict[
     sources = [files.config]
     # added_tokens_decoder came when special_tokens_map.json went: transformers reads one or the other.
     if "added_tokens_decoder" not in files.config:
-        sources.append(_read_json(files.folder / "special_tokens_map.json"))
+        sources.append(read_json(files.folder / "special_tokens_map.json"))
     for source in sources:
         for name, value in source.items():
             if (name.endswith("_token") and isinstance(value, (str, dict))) or name in _EXTRA_TOKENS:
@@ -295,7 +293,7 @@ def _numbered_tokens(files: TokenizerFiles, special: set[str]) -> list[tuple[int
     listed = files.config.get("added_tokens_decoder")
     if listed is not None:
         return sorted(((int(n), _added_token(t, t.get("special", False))) for n, t in listed.items()), key=_number)
-    added = _read_json(files.folder / "added_tokens.json")
+    added = read_json(files.folder / "added_tokens.json")
     return sorted(((int(n), _added_token(text, text in special)) for text, n in added.items()), key=_number)
 
 
@@ -334,8 +332,8 @@ def _added_token(value: Any, special: bool = True) -> tokenizers.AddedToken:
 # --- reading
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; {} when there is no such file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one when there is no such file."""
     if not path.is_file():
         return {}
     try:

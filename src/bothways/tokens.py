@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways import tokenizer_files
-from bothways.arrays import IntArray
 from bothways.errors import BothwaysError, CheckpointError, InputError
+from bothways.sequences import Sequence, Unpacked, parts_of
 from bothways.spec import Spec
+from bothways.vocabulary import Vocabulary, read_special
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,6 +35,9 @@ _Indices = npt.NDArray[np.intp]
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
+#: Tokens that a window repeats of the one before, where nothing else is said and it is large enough.
+_STRIDE = 128
+
 # `tokenizers.encode` holds Python's lock, so a thread that tokenizes would keep the thread that feeds the engine
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
 _TURN = 0.002
@@ -44,70 +46,20 @@ _TURN = 0.002
 _FAST_AFTER = 32_768
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
-    """The tokens of one text or pair, special tokens included; n of them.
-
-    Attributes:
-        ids: (n,) rows of the word table.
-        token_types: (n,) rows of the token type table.
-        truncated: How many of the text's tokens were cut off.
-    """
-
-    ids: IntArray
-    token_types: IntArray
-    truncated: int = 0
-    _source: tokenizers.Encoding | _Unpacked | None = field(default=None, repr=False)
-    _kept: _Indices | None = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        """The number of tokens."""
-        return len(self.ids)
-
-    @property
-    def tokens(self) -> list[str]:
-        """Every token as the vocabulary spells it."""
-        tokens = self._origin.tokens
-        return tokens if self._kept is None else [tokens[i] for i in self._kept]
-
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """(n, 2) where each token starts and ends in its text, in code points; special tokens have (0, 0)."""
-        offsets = np.array(self._origin.offsets, np.int64).reshape(-1, 2)
-        return offsets if self._kept is None else offsets[self._kept]
-
-    @property
-    def _origin(self) -> tokenizers.Encoding | _Unpacked:
-        if self._source is None:
-            raise InputError("this sequence knows its ids alone and no text; use Tokenizer.tokenize with spans=True")
-        return self._source
-
-
-class _Unpacked:
-    """An encoding whose lists are made once, for the many windows over one long text."""
-
-    def __init__(self, encoding: tokenizers.Encoding) -> None:
-        self._encoding = encoding
-
-    @cached_property
-    def tokens(self) -> list[str]:
-        return self._encoding.tokens
-
-    @cached_property
-    def offsets(self) -> list[tuple[int, int]]:
-        return self._encoding.offsets
-
-
 class Tokenizer:
     """Turns texts into sequences, the way the checkpoint was trained.
 
     Attributes:
         max_tokens: The longest sequence the checkpoint takes, special tokens included.
+        vocabulary: What it knows of single tokens.
     """
 
-    def __init__(self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int) -> None:
+    def __init__(
+        self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int, special: Mapping[str, str] | None = None
+    ) -> None:
         """Wrap a tokenizer that nobody else changes; `from_folder` is the usual way."""
         self.max_tokens = max_tokens
+        self.vocabulary = Vocabulary(raw, special or {})
         self._raw = raw
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
@@ -133,7 +85,7 @@ class Tokenizer:
             _lower_case_first(raw)
         limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
         _check_room(raw, min(limit, spec.embed.max_tokens or limit), folder)
-        return cls(raw, spec, limit)
+        return cls(raw, spec, limit, read_special(files))
 
     def tokenize(
         self,
@@ -143,6 +95,7 @@ class Tokenizer:
         truncation: bool = True,
         first: int = 0,
         spans: bool = True,
+        keep_second: bool = False,
     ) -> list[Sequence]:
         """Turn texts into sequences of at most `max_length` tokens.
 
@@ -152,6 +105,7 @@ class Tokenizer:
             truncation: Cut what is too long (a pair's longer half first); False makes it an error.
             first: The number of the first text, for messages.
             spans: Keep what `Sequence.tokens` and `offsets` are made from, which takes far more memory than the ids.
+            keep_second: Cut nothing but the first half of a pair.
 
         Raises:
             InputError: A text can't be used as given, or is too long with truncation=False.
@@ -171,7 +125,7 @@ class Tokenizer:
                     turn = time.perf_counter()
                 encoding = self._encode(text, number)
                 cut = len(encoding) > limit
-                sequence = self._cut(encoding, limit, spans) if cut else self._sequence(encoding, spans)
+                sequence = self._cut(encoding, limit, spans, keep_second) if cut else self._sequence(encoding, spans)
                 if isinstance(text, str):
                     known[text] = sequence
             if sequence.truncated and not truncation:
@@ -183,35 +137,38 @@ class Tokenizer:
             sequences.append(sequence)
         return sequences
 
-    def windows(self, text: str, *, max_length: int | None = None, stride: int = 0, number: int = 0) -> list[Sequence]:
-        """Cut one text, however long, into sequences that follow each other.
+    def windows(
+        self, text: Text, *, max_length: int | None = None, stride: int | None = 0, number: int = 0
+    ) -> list[Sequence]:
+        """Cut one text, however long, into sequences that follow each other; of a pair, the second half.
 
         Args:
-            text: A single text.
+            text: A text, or a pair whose first half is repeated whole in every window.
             max_length: The limit of each window, special tokens included; the checkpoint's own when None.
-            stride: How many tokens a window repeats of the one before.
+            stride: How many tokens a window repeats of the one before; None for 128, or half of a small window.
             number: The text's number, for messages.
 
         Raises:
-            InputError: The text is a pair or not a text, or `stride` leaves no step from window to window.
+            InputError: The text is not a text, or `stride` leaves no step from window to window.
         """
-        if not isinstance(text, str):
-            raise InputError(f"windows are cut from a single text, but text {number} is {_kind(text)}; give a str")
         limit = self._limit(max_length)
         encoding = self._encode(text, number)
-        parts = _parts(encoding)
-        special, content = np.flatnonzero(parts < 0), np.flatnonzero(parts == 0)
-        capacity = _capacity(limit, len(special))
+        parts = parts_of(encoding)
+        cut = 0 if isinstance(text, str) else 1
+        around, content = np.flatnonzero(parts != cut), np.flatnonzero(parts == cut)
+        capacity = _capacity(limit, len(around), "special tokens" if cut == 0 else "tokens that every window has")
+        if stride is None:
+            stride = min(_STRIDE, capacity // 2)
         if not 0 <= stride < capacity:
             raise InputError(
                 f"stride={stride} does not fit a window with room for {capacity} of the text's tokens; "
                 f"give 0 to {capacity - 1}"
             )
-        source = _Unpacked(encoding)
+        source = Unpacked(encoding)
         whole = self._sequence(encoding)
         step = capacity - stride
         starts = range(0, max(len(content) - stride, 1), step)
-        return [_select(whole, source, np.r_[special, content[at : at + capacity]], 0) for at in starts]
+        return [_select(whole, source, np.r_[around, content[at : at + capacity]], 0) for at in starts]
 
     def _fast_sequences(self, texts: list[Text], limit: int) -> list[Sequence | None]:
         """The sequences of the texts that the fast path takes, and None for the others."""
@@ -275,38 +232,35 @@ class Tokenizer:
         token_types = np.array(encoding.type_ids, np.int32) if typed else np.zeros(len(ids), np.int32)  # (n,)
         return Sequence(ids, token_types, 0, encoding if spans else None)
 
-    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool) -> Sequence:
+    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool, keep_second: bool) -> Sequence:
         """Keep the first tokens of each text so that they fit together with the special tokens.
 
         Chosen from the finished encoding: to truncate before the special tokens are put around, as `tokenizers`
         does, it would have to be told the limit, and that changes a tokenizer that other threads are using.
         """
-        parts = _parts(encoding)
+        parts = parts_of(encoding)
         special, *texts = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
-        sizes = _longest_first(len(texts[0]), len(texts[1]), _capacity(limit, len(special)))
+        kept_whole = len(texts[1]) if keep_second else 0
+        capacity = _capacity(limit, len(special) + kept_whole) + kept_whole
+        sizes = _longest_first(len(texts[0]), len(texts[1]), capacity)
+        if keep_second:
+            sizes = capacity - kept_whole, kept_whole
         kept = np.r_[special, texts[0][: sizes[0]], texts[1][: sizes[1]]]
         return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
 
 
-def _select(
-    whole: Sequence, source: tokenizers.Encoding | _Unpacked | None, kept: _Indices, truncated: int
-) -> Sequence:
+def _select(whole: Sequence, source: tokenizers.Encoding | Unpacked | None, kept: _Indices, truncated: int) -> Sequence:
     """The sequence of the tokens at `kept`, put in order."""
     kept = np.sort(kept)
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
 
 
-def _parts(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:
-    """(n,) which text of a pair each token comes from, 0 or 1; -1 for the special tokens put around them."""
-    return np.array([-1 if part is None else part for part in encoding.sequence_ids], np.int8)
-
-
-def _capacity(limit: int, special: int) -> int:
-    if limit <= special:
+def _capacity(limit: int, taken: int, what: str = "special tokens") -> int:
+    if limit <= taken:
         raise InputError(
-            f"max_length={limit} leaves no room for a text beside {special} special tokens; give at least {special + 1}"
+            f"max_length={limit} leaves no room for a text beside {taken} {what}; give at least {taken + 1}"
         )
-    return limit - special
+    return limit - taken
 
 
 def _longest_first(a: int, b: int, capacity: int) -> tuple[int, int]:

@@ -30,6 +30,12 @@ _COMMANDS = {
     "encode": "Show the tokens and token vectors of texts.",
     "embed": "Turn texts into embeddings, from and to files of any size.",
     "similarity": "Score how similar texts are to each other.",
+    "classify": "Label texts, or pairs of texts.",
+    "tag": "Find labelled spans, such as names, in texts.",
+    "answer": "Find the piece of a text that answers a question.",
+    "rerank": "Order documents by how well they answer a query.",
+    "zero-shot": "Label texts with any labels.",
+    "fill-mask": "Find the tokens that fit where a text has a mask.",
     "bench": "Measure how fast a model runs here, beside other libraries if wanted.",
     "doctor": "Say what this machine offers and test the arithmetic.",
 }
@@ -63,7 +69,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"bothways.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"bothways.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -151,4 +157,4 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Turn text into vectors with encoder models (BERT, RoBERTa, DistilBERT), fast on an ordinary CPU."""
+    """Turn text into vectors, labels, spans and scores with encoder models (BERT, RoBERTa, DistilBERT) on the CPU."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing
@@ -11,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bothways.cli.files import FORMATS, Texts, given_texts, read_texts
+from bothways.cli.files import Texts
 from bothways.cli.options import (
     ModelChoice,
-    check_utf8,
     embed_limit,
     json_option,
     load,
     model_options,
     truncation_option,
 )
-from bothways.cli.output import Vector, Writer, check_output, open_file, open_stdout, to_terminal
+from bothways.cli.output import Vector, Writer, open_file, open_stdout, to_terminal
 from bothways.cli.progress import Progress
 from bothways.cli.ranges import RANGED, quantized
-from bothways.errors import InputError
+from bothways.cli.sources import check_output_name, check_target, chosen_texts, source_options
 from bothways.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -36,16 +34,7 @@ _FEW_TEXTS = 100  # fewer give int8 ranges that later texts will often exceed; s
 
 
 @click.command("embed", short_help="Turn texts into embeddings, from and to files of any size.")
-@click.argument("texts", nargs=-1, metavar="[TEXT]...", callback=check_utf8)
-@click.option(
-    "--input",
-    "input_name",
-    metavar="FILE",
-    help=".txt .jsonl .csv .tsv .parquet, or - for standard input (a text a line, or see --format). "
-    "Texts are read ahead and embedded in batches, so from a slow pipe results come batch by batch.",
-)
-@click.option("--format", type=click.Choice(FORMATS), help="What the input holds, where its name doesn't tell.")
-@click.option("--column", metavar="NAME", help="The input column that holds the texts.  [default: text]")
+@source_options
 @click.option("--output", "output_name", metavar="FILE", help=".npy .jsonl .parquet")
 @model_options
 @click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens computed at a time.")
@@ -87,10 +76,10 @@ def command(
     on a terminal, as JSON lines anywhere else.
     """
     _check_usage(output_name, window, how)
-    source = _source(texts, input_name, column, format)
+    source = chosen_texts(texts, input_name, column, format)
     output = None if output_name is None else Path(output_name)
     if output is not None:
-        _check_target(output, input_name)
+        check_target(output, input_name)
     encoder = load(choice, batch_tokens=batch_tokens)
     how["pooling"] = list(how["pooling"]) or None
     how["truncation"] = "window" if window else how["truncation"]
@@ -101,34 +90,15 @@ def command(
     if not quiet:
         _print_notes(source, progress, how, output, embed_limit(encoder, choice))
     if output is not None and as_json:
-        _print_totals(progress, output)
+        progress.print_totals(output)
 
 
 def _check_usage(output_name: str | None, window: bool, how: dict[str, Any]) -> None:
-    if output_name == "":
-        raise click.UsageError("--output is empty; name a file, or leave it out to write to standard output")
+    check_output_name(output_name)
     if how["prompt"] is not None and how["prompt_name"] is not None:
         raise click.UsageError("give --prompt or --prompt-name, not both")
     if window and not how["truncation"]:
         raise click.UsageError("give --window or --no-truncation, not both")
-
-
-def _source(texts: tuple[str, ...], input_name: str | None, column: str | None, format: str | None) -> Texts:
-    if texts and input_name is not None:
-        raise click.UsageError("give texts or --input, not both")
-    if texts and (column is not None or format is not None):
-        raise click.UsageError("--column and --format say how to read --input; leave them out with texts as arguments")
-    if texts:
-        return given_texts(texts)
-    if input_name is None:
-        raise click.UsageError("no texts given: write them as arguments, or use --input FILE (- for standard input)")
-    return read_texts(input_name, column, format)
-
-
-def _check_target(output: Path, input_name: str | None) -> None:
-    check_output(output)
-    if input_name not in (None, "-") and output.exists() and output.samefile(input_name):
-        raise InputError(f"output {str(output)!r} is the input file, which it would replace; name another file")
 
 
 def _writer(
@@ -176,19 +146,4 @@ def _print_notes(source: Texts, progress: Progress, how: dict[str, Any], output:
     if not progress.texts:
         click.echo(f"note: {source.name} holds no texts", err=True)
     if output is not None:
-        click.echo(
-            f"{progress.texts:,} texts, {progress.tokens:,} tokens in {progress.seconds:.1f} s "
-            f"({progress.tokens_per_second:,.0f} tokens/s), written to {output}",
-            err=True,
-        )
-
-
-def _print_totals(progress: Progress, output: Path) -> None:
-    totals = {
-        "output": str(output),
-        "texts": progress.texts,
-        "tokens": progress.tokens,
-        "truncated": progress.truncated,
-        "seconds": round(progress.seconds, 3),
-    }
-    click.echo(json.dumps(totals))
+        progress.note_written(output)

@@ -28,38 +28,43 @@ class Texts:
 
     Attributes:
         name: What an error or a note calls the input.
-        read: Yields the texts and keeps `done` up to date.
+        read: Yields the texts, each alone or with what stands in another column, and keeps `done` up to date.
         total: How much there is to read, in bytes, rows or texts; None where it can't be known.
         done: How much of `total` has been read.
     """
 
     name: str
-    read: Callable[[Texts], Iterator[str]] = field(repr=False)
+    read: Callable[[Texts], Iterator[tuple[str, ...]]] = field(repr=False)
     total: int | None = None
     done: int = 0
 
     def __iter__(self) -> Iterator[str]:
+        return (row[0] for row in self.read(self))
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The texts with what stands in the other column that was asked for."""
         return self.read(self)
 
 
 def given_texts(texts: tuple[str, ...]) -> Texts:
     """The texts that stand on the command line."""
 
-    def read(progress: Texts) -> Iterator[str]:
+    def read(progress: Texts) -> Iterator[tuple[str, ...]]:
         for text in texts:
             progress.done += 1
-            yield text
+            yield (text,)
 
     return Texts("the command line", read, total=len(texts))
 
 
-def read_texts(name: str, column: str | None = None, format: str | None = None) -> Texts:
+def read_texts(name: str, column: str | None = None, format: str | None = None, second: str | None = None) -> Texts:
     """Open an input.
 
     Args:
         name: A file's path, or `-` for standard input.
         column: The column that holds the texts, `text` when None. Lines of plain text have no columns.
         format: One of `FORMATS`; when None the ending of the name says it, and `-` is plain text.
+        second: Another column to read beside it.
 
     Raises:
         InputError: The file can't be read, here or later while iterating.
@@ -71,21 +76,22 @@ def read_texts(name: str, column: str | None = None, format: str | None = None) 
             f"input {name!r} has no known ending; use {', '.join(_ENDINGS)}, or - for standard input, "
             f"or say what it holds with --format {'|'.join(FORMATS)}"
         )
-    if column is not None and ending == ".txt":
+    columns = (column or "text", *([] if second is None else [second]))
+    if (column is not None or second is not None) and ending == ".txt":
         raise InputError(
-            f"column {column!r} asked of {name!r}, which is read as plain text, a text a line; "
+            f"column {column or second!r} asked of {name!r}, which is read as plain text, a text a line; "
             "leave --column out, or say what it holds with --format"
         )
     if name == "-":
-        return Texts("standard input", lambda texts: _READERS[ending](texts, _standard_input(), column or "text"))
+        return Texts("standard input", lambda texts: _READERS[ending](texts, _standard_input(), columns))
     if not path.exists():
         raise InputError(f"there is no file {name!r}; check the path")
     if path.is_dir():
         raise InputError(f"{name!r} is a folder; give one of the files in it")
     if ending == ".parquet":
-        return _parquet_texts(name, column or "text")
+        return _parquet_texts(name, columns)
     total = path.stat().st_size if path.is_file() else None  # a pipe's size says nothing
-    return Texts(name, lambda texts: _opened(texts, _READERS[ending], column or "text"), total=total)
+    return Texts(name, lambda texts: _opened(texts, _READERS[ending], columns), total=total)
 
 
 def _standard_input() -> IO[bytes]:
@@ -94,9 +100,9 @@ def _standard_input() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _opened(texts: Texts, read: _Reader, column: str) -> Iterator[str]:
+def _opened(texts: Texts, read: _Reader, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     with open(texts.name, "rb") as file:
-        yield from read(texts, file, column)
+        yield from read(texts, file, columns)
 
 
 def _lines(texts: Texts, file: IO[bytes]) -> Iterator[str]:
@@ -113,13 +119,13 @@ def _lines(texts: Texts, file: IO[bytes]) -> Iterator[str]:
             ) from error
 
 
-def _plain(texts: Texts, file: IO[bytes], _: str) -> Iterator[str]:
+def _plain(texts: Texts, file: IO[bytes], _: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """A text a line; an empty line is an empty text, so that rows and lines keep the same numbers."""
     for line in _lines(texts, file):
-        yield line.removesuffix("\n").removesuffix("\r")
+        yield (line.removesuffix("\n").removesuffix("\r"),)
 
 
-def _jsonl(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
+def _jsonl(texts: Texts, file: IO[bytes], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for number, line in enumerate(_lines(texts, file), 1):
         if not line.strip():
             continue
@@ -129,21 +135,20 @@ def _jsonl(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{place} is not JSON ({error}); every line must be one JSON object") from error
         if not isinstance(row, dict):
-            raise InputError(f"{place} is not a JSON object; write it as {{{json.dumps(column)}: ...}}")
-        if column not in row:
-            raise _no_column(place, column, list(row))
-        yield _checked(row[column], place, column)
+            raise InputError(f"{place} is not a JSON object; write it as {{{json.dumps(columns[0])}: ...}}")
+        _check_columns(place, columns, list(row))
+        yield tuple(_checked(row[column], place, column) for column in columns)
 
 
-def _csv(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
-    return _separated(texts, file, column, ",")
+def _csv(texts: Texts, file: IO[bytes], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return _separated(texts, file, columns, ",")
 
 
-def _tsv(texts: Texts, file: IO[bytes], column: str) -> Iterator[str]:
-    return _separated(texts, file, column, "\t")
+def _tsv(texts: Texts, file: IO[bytes], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return _separated(texts, file, columns, "\t")
 
 
-def _separated(texts: Texts, file: IO[bytes], column: str, delimiter: str) -> Iterator[str]:
+def _separated(texts: Texts, file: IO[bytes], columns: tuple[str, ...], delimiter: str) -> Iterator[tuple[str, ...]]:
     import csv
 
     csv.field_size_limit(_LARGEST_FIELD)
@@ -152,15 +157,16 @@ def _separated(texts: Texts, file: IO[bytes], column: str, delimiter: str) -> It
     try:
         header = next(rows, None)
         if header is None:
-            raise InputError(f"{texts.name} is empty; its first line must name the columns, {column!r} among them")
-        if column not in header:
-            raise _no_column(texts.name, column, header)
-        if header.count(column) > 1:
-            raise InputError(f"{texts.name} has {header.count(column)} columns {column!r}; give each its own name")
+            raise InputError(f"{texts.name} is empty; its first line must name the columns, {columns[0]!r} among them")
+        _check_columns(texts.name, columns, header)
+        for column in columns:
+            if header.count(column) > 1:
+                raise InputError(f"{texts.name} has {header.count(column)} columns {column!r}; give each its own name")
         for row in rows:
             if row:  # csv gives an empty line as no fields at all
                 place = f"{texts.name}, line {rows.line_num}"
-                yield _field(row, header, column, place, "a tab" if delimiter == "\t" else "a comma")
+                spoken = "a tab" if delimiter == "\t" else "a comma"
+                yield tuple(_field(row, header, column, place, spoken) for column in columns)
     except csv.Error as error:
         raise InputError(
             f"{texts.name}, line {rows.line_num}: {error}; check the quotes on this line and before"
@@ -188,8 +194,8 @@ def import_parquet() -> Any:
     return pyarrow.parquet
 
 
-def _parquet_texts(name: str, column: str) -> Texts:
-    """Open a Parquet file and check its column at once, as all of it stands in the file's footer."""
+def _parquet_texts(name: str, columns: tuple[str, ...]) -> Texts:
+    """Open a Parquet file and check its columns at once, as all of it stands in the file's footer."""
     import_parquet()
     import pyarrow
 
@@ -198,12 +204,12 @@ def _parquet_texts(name: str, column: str) -> Texts:
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{name!r} is not a Parquet file that pyarrow can read: {error}") from error
     schema = file.schema_arrow
-    if column not in schema.names:
-        raise _no_column(name, column, schema.names)
-    kind = schema.field(column).type
-    if not _holds_strings(kind):
-        raise InputError(f"{name}: column {column!r} holds {kind}, not strings; name another column with --column")
-    return Texts(name, lambda texts: _parquet(texts, file, column), total=file.metadata.num_rows)
+    _check_columns(name, columns, schema.names)
+    for column in columns:
+        kind = schema.field(column).type
+        if not _holds_strings(kind):
+            raise InputError(f"{name}: column {column!r} holds {kind}, not strings; name another column with --column")
+    return Texts(name, lambda texts: _parquet(texts, file, columns), total=file.metadata.num_rows)
 
 
 def _holds_strings(kind: Any) -> bool:
@@ -214,15 +220,16 @@ def _holds_strings(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _parquet(texts: Texts, file: pyarrow.parquet.ParquetFile, column: str) -> Iterator[str]:
+def _parquet(texts: Texts, file: pyarrow.parquet.ParquetFile, columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     import pyarrow
 
     try:
         with file:
-            for batch in file.iter_batches(_PARQUET_ROWS, columns=[column]):
-                for text in batch.column(0).to_pylist():
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=list(dict.fromkeys(columns))):
+                for row in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                     texts.done += 1
-                    yield _checked(text, f"{texts.name}, row {texts.done}", column)
+                    place = f"{texts.name}, row {texts.done}"
+                    yield tuple(_checked(text, place, column) for text, column in zip(row, columns, strict=True))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{texts.name} is damaged after row {texts.done}: {error}") from error
 
@@ -241,12 +248,14 @@ def _checked(text: object, place: str, column: str) -> str:
     return text
 
 
-def _no_column(place: str, column: str, columns: list[str]) -> InputError:
-    there = ", ".join(map(repr, columns)) or "none"
-    return InputError(f"{place} has no column {column!r}; the columns are {there}; choose one with --column")
+def _check_columns(place: str, wanted: tuple[str, ...], columns: list[str]) -> None:
+    for column in wanted:
+        if column not in columns:
+            there = ", ".join(map(repr, columns)) or "none"
+            raise InputError(f"{place} has no column {column!r}; the columns are {there}; choose one with --column")
 
 
-_Reader = Callable[[Texts, IO[bytes], str], Iterator[str]]
+_Reader = Callable[[Texts, IO[bytes], tuple[str, ...]], Iterator[tuple[str, ...]]]
 
 #: What reads a file of bytes by its ending; Parquet is opened by pyarrow instead.
 _READERS: dict[str, _Reader] = {".txt": _plain, ".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv}

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ __all__ = [
     "open_file",
     "open_stdout",
     "printable",
+    "replaced",
     "shortened",
     "to_terminal",
 ]
@@ -176,15 +177,15 @@ _WRITERS: dict[str, Callable[[IO[bytes], int, np.dtype[Any]], Writer]] = {
 }
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, endings: Iterable[str] = tuple(_WRITERS)) -> None:
     """Refuse an output path that can't be written, before any work is done.
 
     Raises:
         InputError: The ending is unknown, the folder isn't there or can't be written to, or the path is a folder.
     """
-    if path.suffix.lower() not in _WRITERS:
+    if path.suffix.lower() not in endings:
         raise InputError(
-            f"output {str(path)!r} has no known ending; use {', '.join(_WRITERS)}, "
+            f"output {str(path)!r} has no known ending; use {', '.join(endings)}, "
             "or leave --output out to write to standard output"
         )
     if path.is_dir():
@@ -200,6 +201,14 @@ def check_output(path: Path) -> None:
 
 @contextmanager
 def open_file(path: Path, dimensions: int, dtype: np.dtype[Any]) -> Iterator[Writer]:
+    """Write embeddings to a file; after an error or Ctrl-C, it is as it was before."""
+    with replaced(path) as file, closing(_WRITERS[path.suffix.lower()](file, dimensions, dtype)) as writer:
+        yield writer
+        writer.finish()
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
     """Write beside `path` and rename at the end: after an error or Ctrl-C, `path` is as it was before."""
     target = path.resolve()  # through a symbolic link, which the rename would otherwise replace
     # Only the start of the name, as a name has a largest length.
@@ -208,9 +217,8 @@ def open_file(path: Path, dimensions: int, dtype: np.dtype[Any]) -> Iterator[Wri
         try:
             with _errors_name(path):
                 file = open(partial, "xb")
-            with file, closing(_WRITERS[path.suffix.lower()](file, dimensions, dtype)) as writer:
-                yield writer
-                writer.finish()
+            with file:
+                yield file
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"{path} was not changed") from None
         with _errors_name(path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ class Progress:
     """Counts what an `Encoder` reports after every batch, and shows it.
 
     Attributes:
-        texts: Texts embedded so far.
+        texts: Texts done so far.
         tokens: Tokens computed so far.
         truncated: Texts that were cut so far.
         place: How much of the input the texts written so far came from, in the input's own measure.
@@ -60,6 +62,25 @@ class Progress:
             were = "was" if self.truncated == 1 else "were"
             note = f"{self.truncated:,} of {self.texts:,} {texts} {were} longer than {limit} tokens and {were} cut"
             click.echo(f"note: {note}{advice and '; '}{advice}", err=True)
+
+    def note_written(self, output: Path) -> None:
+        """Say on standard error what was done, how fast, and where it is."""
+        click.echo(
+            f"{self.texts:,} texts, {self.tokens:,} tokens in {self.seconds:.1f} s "
+            f"({self.tokens_per_second:,.0f} tokens/s), written to {output}",
+            err=True,
+        )
+
+    def print_totals(self, output: Path) -> None:
+        """Print the same as JSON."""
+        totals = {
+            "output": str(output),
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "truncated": self.truncated,
+            "seconds": round(self.seconds, 3),
+        }
+        click.echo(json.dumps(totals))
 
     def __enter__(self) -> Progress:
         self._started = time.perf_counter()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bothways.errors import CheckpointError, UnsupportedModel
-from bothways.spec import Spec
+from bothways.spec import HeadSpec, Spec
 
 __all__ = [
     "Config",
@@ -62,6 +62,9 @@ class Family:
         stand_ins: Canonical tensor name -> a head's tensor that is the same one when only that is stored
             (tied weights are stored once, under either name).
         no_pooler: Why no checkpoint of this family has a pooler, or "" when they may.
+        heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names.
+        head_stand_ins: A head's tensor name -> the name, a canonical one too, of the tensor that is the same one when
+            only that is stored.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Family:
     names: Mapping[str, str]
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     no_pooler: str = ""
+    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    head_stand_ins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def roots(self) -> frozenset[str]:

@@ -13,7 +13,8 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
-from bothways.spec import Spec
+from bothways.families.heads import linear, norm
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["BERT", "NAMES", "read_spec"]
 
@@ -36,6 +37,20 @@ NAMES = {
         "pooler": "pooler.dense",
     }
 )
+
+_HEADS = {
+    "classification": HeadSpec("pooled", (linear("classifier"),)),
+    "token_classification": HeadSpec("all", (linear("classifier"),)),
+    "question_answering": HeadSpec("all", (linear("qa_outputs"),)),
+    "masked_lm": HeadSpec(
+        "all",
+        (
+            linear("cls.predictions.transform.dense", "network"),
+            norm("cls.predictions.transform.LayerNorm"),
+            linear("cls.predictions.decoder"),
+        ),
+    ),
+}
 
 # Google's first BERT fixed it in code, and the configs converted from there do not write it down.
 _FIRST_EPS = 1e-12
@@ -71,4 +86,9 @@ BERT = Family(
     prefixes=("bert.",),
     names=NAMES,
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
+    heads=_HEADS,
+    head_stand_ins={
+        "cls.predictions.decoder.weight": "embeddings.word",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
 )

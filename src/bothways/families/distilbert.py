@@ -12,7 +12,8 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
-from bothways.spec import Spec
+from bothways.families.heads import linear, norm
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["DISTILBERT"]
 
@@ -32,6 +33,15 @@ _NAMES = {
         "layers.{n}.output_norm": "transformer.layer.{n}.output_layer_norm",
     }
 )
+
+_HEADS = {
+    "classification": HeadSpec("first", (linear("pre_classifier", "relu"), linear("classifier"))),
+    "token_classification": HeadSpec("all", (linear("classifier"),)),
+    "question_answering": HeadSpec("all", (linear("qa_outputs"),)),
+    "masked_lm": HeadSpec(
+        "all", (linear("vocab_transform", "network"), norm("vocab_layer_norm"), linear("vocab_projector"))
+    ),
+}
 
 # transformers fixes it in code for this family, and no config of it has a key for it.
 _EPS = 1e-12
@@ -62,4 +72,6 @@ DISTILBERT = Family(
     names=_NAMES,
     stand_ins={"embeddings.word": "vocab_projector.weight"},
     no_pooler="distilbert has no pooler",
+    heads=_HEADS,
+    head_stand_ins={"vocab_projector.weight": "embeddings.word"},
 )

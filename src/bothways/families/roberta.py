@@ -7,9 +7,21 @@ from dataclasses import replace
 from bothways.errors import CheckpointError
 from bothways.families.base import Config, Family, read_size
 from bothways.families.bert import NAMES, read_spec
-from bothways.spec import Spec
+from bothways.families.heads import linear, norm
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["ROBERTA"]
+
+_HEADS = {
+    # From the first token: there is no pooler below this head.
+    "classification": HeadSpec("first", (linear("classifier.dense", "tanh"), linear("classifier.out_proj"))),
+    "token_classification": HeadSpec("all", (linear("classifier"),)),
+    "question_answering": HeadSpec("all", (linear("qa_outputs"),)),
+    # Its activation is gelu whatever hidden_act says.
+    "masked_lm": HeadSpec(
+        "all", (linear("lm_head.dense", "gelu"), norm("lm_head.layer_norm"), linear("lm_head.decoder"))
+    ),
+}
 
 # The padding id of fairseq's dictionaries, which every RoBERTa was trained with; old configs do not write it down.
 _PADDING_ID = 1
@@ -33,4 +45,6 @@ ROBERTA = Family(
     prefixes=("roberta.", "xlm-roberta.", "camembert."),
     names=NAMES,
     stand_ins={"embeddings.word": "lm_head.decoder.weight"},
+    heads=_HEADS,
+    head_stand_ins={"lm_head.decoder.weight": "embeddings.word", "lm_head.decoder.bias": "lm_head.bias"},
 )

@@ -6,10 +6,10 @@ Letters: T tokens, B texts or sequences of a batch, H hidden, D values of an emb
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,13 @@ from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
 from bothways.spec import Spec
-from bothways.tasks.inputs import flag, shown
+from bothways.tasks.inputs import Truncation, flag, read_truncation, shown
+from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Embedder", "EmbedOptions", "Progress", "Truncation", "token_limit"]
+__all__ = ["Embedder", "EmbedOptions", "token_limit"]
 
-#: Called after each batch with the texts done, tokens computed and texts truncated so far.
-Progress = Callable[[int, int, int], None]
-
-Truncation = Literal[True, False, "window"]
+_ADVICE = 'truncation="window" to embed all of them, or '
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Embedder:
         """Check a call's options and fill in the checkpoint's own choices."""
         embed = self._spec.embed
         check_precision(precision)
-        truncation = _truncation(truncation)
+        truncation = read_truncation(truncation)
         poolings = embed.pooling if pooling is None else choose_poolings(pooling)
         prefix = self._prompt(prompt, prompt_name)
         max_tokens = max_length or token_limit(self._spec, self._tokenizer)
@@ -184,17 +182,12 @@ class Embedder:
     def _blocks(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[FloatArray]:
         """Embed texts in order, a block (some B, D) at a time."""
         pooled = self._pooled_windows if options.truncation == "window" else self._pooled
-        tokens = truncated = done = 0
+        report = Report(options.progress, options.max_tokens, _ADVICE)
         for sequences, vectors in pooled(_prompted(texts, options.prompt), options):
             block = self._finished(vectors, options)
-            done += len(block)
-            tokens += sum(len(sequence) for sequence in sequences)
-            truncated += sum(sequence.truncated > 0 for sequence in sequences)
-            if options.progress is not None:
-                options.progress(done, tokens, truncated)
+            report.add(len(block), sum(sequence.truncated > 0 for sequence in sequences), sequences)
             yield block
-        if truncated and options.progress is None:
-            _warn(truncated, done, options.max_tokens)
+        report.close()
 
     def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
@@ -266,12 +259,6 @@ def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
     return min(spec.embed.max_tokens or tokenizer.max_tokens, spec.max_tokens)
 
 
-def _truncation(value: Any) -> Truncation:
-    if isinstance(value, str) and value == "window":
-        return "window"
-    return flag(value, "truncation", 'True, False (too long is an error) or "window"')
-
-
 def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
     if not prompt:
         return texts
@@ -285,15 +272,3 @@ def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:
     weights = np.array(lengths, np.float64) / sum(lengths)
     average: FloatArray = np.add.reduce(np.stack(rows) * weights[:, None], axis=0).astype(np.float32)
     return average
-
-
-def _warn(truncated: int, texts: int, max_tokens: int) -> None:
-    import logging
-
-    logging.getLogger("bothways").warning(
-        "%d of %d texts were longer than %d tokens and were cut; "
-        'pass truncation="window" to embed all of them, or truncation=False to make this an error',
-        truncated,
-        texts,
-        max_tokens,
-    )

@@ -16,12 +16,13 @@ import numpy.typing as npt
 from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
+from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
-from bothways.heads import Head
+from bothways.heads import pooler
 from bothways.spec import Spec
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Encoded", "TextRows", "encode_texts"]
+__all__ = ["EncodeOptions", "Encoded", "Reader", "TextRows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,28 +153,59 @@ class Encoded:
         return padded
 
 
-def encode_texts(
-    texts: Iterable[Text],
-    engine: Engine,
-    spec: Spec,
-    tokenizer: Tokenizer,
-    pooler: Head | None,
-    *,
-    max_length: int | None,
-    truncation: bool,
-    hidden_states: bool,
-    attentions: bool,
-    batch_tokens: int,
-) -> Iterator[TextRows]:
-    """Compute every token's vector, text after text."""
+@dataclass(frozen=True)
+class EncodeOptions:
+    """One call's options, checked; `max_length` None is what the network can read."""
 
-    def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-        return tokenizer.tokenize(chunk, max_length=max_length, truncation=truncation, first=first)
+    max_length: int | None
+    truncation: bool
+    hidden_states: bool
+    attentions: bool
 
-    def compute(sequences: list[Sequence]) -> list[TextRows]:
-        batch = pack(sequences, spec)
-        hidden = engine.encode(batch, rows="all", hidden_states=hidden_states, attentions=attentions)
-        pooled = None if pooler is None else pooler(hidden.rows[batch.starts[:-1]])  # (B, H)
+
+class Reader:
+    """Computes the token vectors of texts with one checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int) -> None:
+        """Join the parts."""
+        self._spec = checkpoint.spec
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._batch_tokens = batch_tokens
+        self._pooler = pooler(engine, checkpoint)
+        padding_id = checkpoint.config.get("pad_token_id")
+        self._padding_id = padding_id if isinstance(padding_id, int) else 0
+
+    def encode_all(self, texts: list[Text], options: EncodeOptions) -> Encoded:
+        """Encode a list of texts."""
+        return self._encoded(tuple(self._rows(texts, options)))
+
+    def encode_each(self, texts: Iterable[Text], options: EncodeOptions) -> Iterator[Encoded]:
+        """Encode a stream of texts, one result for each."""
+        return (self._encoded((row.alone(),)) for row in self._rows(texts, options))
+
+    def _encoded(self, rows: tuple[TextRows, ...]) -> Encoded:
+        return Encoded(rows, self._spec, self._padding_id)
+
+    def _rows(self, texts: Iterable[Text], options: EncodeOptions) -> Iterator[TextRows]:
+        """Compute every token's vector, text after text."""
+
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            return self._tokenizer.tokenize(
+                chunk, max_length=options.max_length, truncation=options.truncation, first=first
+            )
+
+        for _, results in stream.run(
+            texts, tokenize, lambda batch: self._compute(batch, options), batch_tokens=self._batch_tokens
+        ):
+            yield from results
+
+    def _compute(self, sequences: list[Sequence], options: EncodeOptions) -> list[TextRows]:
+        batch = pack(sequences, self._spec)
+        hidden = self._engine.encode(
+            batch, rows="all", hidden_states=options.hidden_states, attentions=options.attentions
+        )
+        pooled = None if self._pooler is None else self._pooler(hidden.rows[batch.starts[:-1]])  # (B, H)
         cuts = [slice(start, end) for start, end in zip(batch.starts, batch.starts[1:], strict=False)]
         return [
             TextRows(
@@ -185,6 +217,3 @@ def encode_texts(
             )
             for n, (sequence, cut) in enumerate(zip(sequences, cuts, strict=True))
         ]
-
-    for _, results in stream.run(texts, tokenize, compute, batch_tokens=batch_tokens):
-        yield from results

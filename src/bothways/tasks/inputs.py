@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bothways.errors import InputError
 from bothways.tokens import Text
 
-__all__ = ["flag", "shown", "string_list", "strings", "text_list", "texts_and_pairs", "whole_number"]
+__all__ = [
+    "Truncation",
+    "flag",
+    "natural",
+    "one_of",
+    "one_string",
+    "read_truncation",
+    "shown",
+    "string_list",
+    "string_set",
+    "strings",
+    "text_list",
+    "texts_and_pairs",
+    "texts_or_words",
+    "texts_or_words_list",
+    "whole_number",
+]
+
+#: Cut what is too long, refuse it, or read it piece by piece.
+Truncation = Literal[True, False, "window"]
 
 
 def string_list(texts: Any) -> list[str]:
@@ -18,6 +37,13 @@ def string_list(texts: Any) -> list[str]:
     if isinstance(texts, str):
         return [texts]
     return list(strings(_collection(texts, "a string, a list of them or an iterator")))
+
+
+def one_string(value: Any, name: str) -> str:
+    """Read an option that is a string."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {shown(value)}; it must be a string")
+    return value
 
 
 def text_list(texts: Any) -> list[Text]:
@@ -48,6 +74,31 @@ def texts_and_pairs(texts: Iterable[Any]) -> Iterator[Text]:
             raise InputError(f"text {n} is {shown(text)}; it must be a string or a pair of strings")
 
 
+def texts_or_words_list(texts: Any) -> list[str | tuple[str, ...]]:
+    """Read one text, or a collection of texts and lists of words, as a list."""
+    if isinstance(texts, str):
+        return [texts]
+    return list(texts_or_words(_collection(texts, "a string, a list of strings or of lists of words, or an iterator")))
+
+
+def texts_or_words(texts: Iterable[Any]) -> Iterator[str | tuple[str, ...]]:
+    """Pass strings and lists of words on, refusing anything else."""
+    for n, text in enumerate(texts):
+        if isinstance(text, str):
+            yield text
+        elif isinstance(text, list | tuple) and all(isinstance(word, str) for word in text):
+            yield tuple(text)
+        else:
+            raise InputError(f"text {n} is {shown(text)}; it must be a string or a list of words")
+
+
+def read_truncation(value: Any) -> Truncation:
+    """Read how long texts are taken, where windows make sense."""
+    if isinstance(value, str) and value == "window":
+        return "window"
+    return flag(value, "truncation", 'True, False (too long is an error) or "window"')
+
+
 def flag(value: Any, name: str, allowed: str = "True or False") -> bool:
     """Read an option that is on or off."""
     if not isinstance(value, bool | np.bool_):
@@ -62,6 +113,28 @@ def whole_number(value: Any, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} is {shown(value)}; it must be a whole number above zero, or None")
     return int(value)
+
+
+def natural(value: Any, name: str) -> int | None:
+    """Read an option that is a number of 0 or more, or None."""
+    return 0 if isinstance(value, int) and not isinstance(value, bool) and value == 0 else whole_number(value, name)
+
+
+def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """Read an option that is one of some words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(f"{name} is {shown(value)}; use {', '.join(allowed)}")
+    return value
+
+
+def string_set(values: Any, name: str) -> frozenset[str]:
+    """Read an option that is a collection of strings."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is {shown(values)}; pass a list of strings")
+    found = list(values)
+    if not all(isinstance(value, str) for value in found):
+        raise InputError(f"{name} is {shown(found)}; pass a list of strings")
+    return frozenset(found)
 
 
 def _collection(texts: Any, allowed: str) -> Iterable[Any]:

@@ -5,6 +5,7 @@ Letters: A and B vectors, D values of each.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ from bothways.pooling import normalize
 __all__ = ["similarities", "vectors"]
 
 
-def vectors(values: Any, name: str) -> FloatArray:
-    """Read embeddings, one (D,) or many (B, D), as (B, D) float32."""
+def vectors(values: Any, name: str, embed: Callable[[Any], FloatArray]) -> FloatArray:
+    """Read texts, which are embedded, or embeddings, one (D,) or many (B, D), as (B, D) float32."""
+    if isinstance(values, Iterator):
+        values = list(values)
+    if isinstance(values, str) or (isinstance(values, Collection) and any(isinstance(v, str) for v in values)):
+        return embed(values)
     try:
         array = np.asarray(values, np.float32)
     except (TypeError, ValueError):

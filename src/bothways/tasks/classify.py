@@ -1,0 +1,47 @@
+"""The task `classify`: the labels of texts and pairs, with the scores of transformers' text-classification pipeline.
+
+C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways.arrays import FloatArray
+from bothways.heads import activation, softmax
+from bothways.spec import HeadSpec
+from bothways.tasks.scores import Limits, Scorer
+from bothways.tokens import Text
+
+__all__ = ["Label", "classify", "label_scores"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label and its score: a probability, or for a regression the value itself."""
+
+    label: str
+    score: float
+
+
+def classify(texts: Iterable[Text], scorer: Scorer, limits: Limits, top_k: int | None) -> Iterator[list[Label]]:
+    """Yield every text's `top_k` labels, the best first; equal ones keep the checkpoint's order."""
+    for text in scorer.score(texts, limits):
+        scores = label_scores(text.scores[0], scorer.spec)  # (C,)
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        yield [Label(scorer.spec.labels[n], float(scores[n])) for n in best]
+
+
+def label_scores(logits: FloatArray, spec: HeadSpec) -> npt.NDArray[np.floating]:
+    """Turn logits (C,) into scores (C,) as the checkpoint's `problem_type` says.
+
+    A softmax over labels that exclude each other, a sigmoid for those that hold or not, a regression's values as they
+    are (transformers 5.23, TextClassificationPipeline.postprocess).
+    """
+    if spec.problem == "single_label":
+        return softmax(logits)
+    return activation("sigmoid")(logits) if spec.problem == "multi_label" else logits

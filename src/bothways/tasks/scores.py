@@ -1,0 +1,201 @@
+"""What all tasks with a head share: texts to sequences, through the network and the head, back to texts in order.
+
+Letters: B sequences of a batch, n one sequence's tokens, H hidden, C scores of a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways import stream
+from bothways.arrays import FloatArray
+from bothways.batch import pack
+from bothways.checkpoint import Checkpoint
+from bothways.engines.base import Engine, Rows
+from bothways.errors import CheckpointError
+from bothways.heads import Head, head
+from bothways.spec import HeadSpec
+from bothways.tasks.report import Progress, Report
+from bothways.tokens import Sequence, Text, Tokenizer
+
+__all__ = ["Limits", "Scored", "Scorer"]
+
+
+_Text = TypeVar("_Text")
+
+# Rows whose scores are there at once before `Pick.best` keeps little of them: a vocabulary's take up to a megabyte.
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What is wanted of a head that takes all rows, where that is not all its scores.
+
+    Attributes:
+        rows: The rows of a sequence whose scores are wanted.
+        best: Scores (r, C) of some rows -> what is kept of them, (r, ...); NaN where a row's scores are no numbers.
+    """
+
+    rows: Callable[[Sequence], npt.NDArray[np.intp]]
+    best: Callable[[FloatArray], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a task takes texts.
+
+    Attributes:
+        max_tokens: Tokens of a sequence, special tokens included.
+        truncation: Cut what is longer; False makes it an error.
+        progress: Called after each batch with the texts done, tokens computed and texts truncated so far.
+    """
+
+    max_tokens: int
+    truncation: bool = True
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a head made of one text.
+
+    Attributes:
+        number: Which text it is.
+        sequences: The text's sequences: itself, its windows, or its pairs with something else.
+        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C) or what was picked.
+    """
+
+    number: int
+    sequences: list[Sequence]
+    scores: list[npt.NDArray[Any]]
+
+
+class Scorer:
+    """Scores texts with one head of a checkpoint."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int, kind: str
+    ) -> None:
+        """Join the parts; the head is loaded when the first batch arrives."""
+        self.spec: HeadSpec = checkpoint.spec.heads[kind]
+        self.tokenizer = tokenizer
+        self._checkpoint = checkpoint
+        self._engine = engine
+        self._batch_tokens = batch_tokens
+
+    @cached_property
+    def _head(self) -> Head:
+        return head(self._engine, self._checkpoint, self.spec)
+
+    def score(self, texts: Iterable[Text], limits: Limits) -> Iterator[Scored]:
+        """Score texts and pairs, each as one sequence."""
+
+        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+            return self.tokenizer.tokenize(
+                chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
+            )
+
+        return self.run(texts, tokenize, lambda: 1, limits)
+
+    def score_pieces(
+        self,
+        texts: Iterable[_Text],
+        cut: Callable[[_Text, int], list[Sequence]],
+        limits: Limits,
+        *,
+        pick: Pick | None = None,
+        advice: str = "",
+    ) -> Iterator[tuple[_Text, Scored]]:
+        """Score texts that `cut` makes one or more sequences of, from a text and its number; yield each beside it."""
+        # How many sequences each text has: filled while tokenizing, so always before they arrive at the other end.
+        sizes: deque[int] = deque()
+        ahead: deque[_Text] = deque()
+
+        def read() -> Iterator[_Text]:
+            for text in texts:
+                ahead.append(text)
+                yield text
+
+        def tokenize(chunk: list[Any], first: int) -> list[Sequence]:
+            groups = []
+            for number, text in enumerate(chunk, first):
+                groups.append(cut(text, number))
+                time.sleep(0)  # the thread that feeds the engine waits for Python's lock
+            sizes.extend(map(len, groups))
+            return [sequence for group in groups for sequence in group]
+
+        for scored in self.run(read(), tokenize, sizes.popleft, limits, pick=pick, advice=advice):
+            yield ahead.popleft(), scored
+
+    def run(
+        self,
+        texts: Iterable[Any],
+        tokenize: stream.Tokenize,
+        size: Callable[[], int],
+        limits: Limits,
+        *,
+        pick: Pick | None = None,
+        advice: str = "",
+    ) -> Iterator[Scored]:
+        """Score texts that are one or more sequences each.
+
+        Args:
+            texts: What `tokenize` understands.
+            tokenize: Makes sequences of it.
+            size: How many sequences the next text has; asked when its first one arrives.
+            limits: How texts are taken.
+            pick: What is wanted of a head that takes all rows; None takes all its scores.
+            advice: What else to do about long texts than to refuse them, for the warning.
+
+        Raises:
+            CheckpointError: Scores are NaN or infinite.
+        """
+        report = Report(limits.progress, limits.max_tokens, advice)
+        sequences: list[Sequence] = []
+        scores: list[npt.NDArray[Any]] = []
+        number = wanted = 0
+        batches = stream.run(texts, tokenize, lambda batch: self._compute(batch, pick), batch_tokens=self._batch_tokens)
+        for batch, rows in batches:
+            done: list[Scored] = []
+            for sequence, row in zip(batch, rows, strict=True):
+                wanted = wanted or size()
+                sequences.append(sequence)
+                scores.append(row)
+                if len(sequences) == wanted:
+                    done.append(Scored(number, sequences, scores))
+                    sequences, scores, number, wanted = [], [], number + 1, 0
+            report.add(len(done), sum(any(s.truncated for s in text.sequences) for text in done), batch)
+            for text in done:
+                _check(text)
+                yield text
+        report.close()
+
+    def _compute(self, sequences: list[Sequence], pick: Pick | None) -> list[npt.NDArray[Any]]:
+        batch = pack(sequences, self._checkpoint.spec)
+        if self.spec.rows != "all":
+            one: Rows = "mean" if self.spec.rows == "mean" else "first"
+            return list(self._head(self._engine.encode(batch, rows=one).rows))  # B of (C,)
+        rows = self._engine.encode(batch).rows  # (T, H)
+        if pick is None:
+            return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
+        wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
+        rows = rows[np.concatenate(wanted)]
+        # Rows of several texts at once: each pass through a vocabulary's weights costs more than computing with them.
+        kept = [pick.best(self._head(rows[n : n + _ROWS])) for n in range(0, len(rows), _ROWS)]
+        return np.split(np.concatenate(kept), np.cumsum([len(own) for own in wanted])[:-1])
+
+
+def _check(text: Scored) -> None:
+    if not all(np.isfinite(scores).all() for scores in text.scores):
+        raise CheckpointError(
+            f"text {text.number} gets scores that are NaN or infinite; are the checkpoint's weights sound? Fetch it "
+            'again, or compute in dtype="float32"'
+        )

@@ -1,0 +1,104 @@
+"""The task `zero_shot`: labels that a checkpoint was never trained on, by asking whether a text entails them.
+
+For every text and label the network reads a pair, the text and the label's sentence. L labels, C logits of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways.arrays import FloatArray
+from bothways.errors import InputError
+from bothways.heads import softmax
+from bothways.tasks.classify import Label
+from bothways.tasks.inputs import shown
+from bothways.tasks.scores import Limits, Scorer
+from bothways.tokens import Sequence, Text
+
+__all__ = ["entailment", "read_labels", "sentences", "zero_shot"]
+
+
+def zero_shot(
+    texts: Iterable[str],
+    labels: list[str],
+    hypotheses: list[str],
+    scorer: Scorer,
+    limits: Limits,
+    *,
+    multi_label: bool,
+) -> Iterator[list[Label]]:
+    """Yield every text's labels, the best first; equal scores keep the labels' order.
+
+    Too long a text is cut so that the label's sentence stays whole.
+    """
+
+    def tokenize(pairs: list[Text], first: int) -> list[Sequence]:
+        return [
+            scorer.tokenizer.tokenize(
+                [pair],
+                max_length=limits.max_tokens,
+                truncation=limits.truncation,
+                first=number // len(hypotheses),
+                spans=False,
+                keep_second=True,
+            )[0]
+            for number, pair in enumerate(pairs, first)
+        ]
+
+    # Pair by pair, so that many labels take no more memory than many texts.
+    pairs = ((text, hypothesis) for text in texts for hypothesis in hypotheses)
+    for text in scorer.run(pairs, tokenize, lambda: len(hypotheses), limits):
+        scores = label_scores(np.stack(text.scores), scorer.spec.labels, multi_label=multi_label)  # (L,)
+        yield [Label(labels[n], float(scores[n])) for n in np.argsort(-scores, kind="stable")]
+
+
+def label_scores(logits: FloatArray, names: tuple[str, ...], *, multi_label: bool) -> npt.NDArray[np.float64]:
+    """Turn the logits of one text's pairs (L, C) into its labels' scores (L,).
+
+    Labels that exclude each other share a softmax over their entailment; with `multi_label`, or a single label, each
+    has one of its own over contradiction and entailment (transformers 5.23, ZeroShotClassificationPipeline).
+    """
+    entails = entailment(names) or 0
+    if not multi_label and len(logits) > 1:
+        return softmax(logits[:, entails])
+    return softmax(logits[:, [_contradiction(names, entails), entails]])[:, 1]
+
+
+def entailment(names: tuple[str, ...]) -> int | None:
+    """Find the first label of a checkpoint that starts with "entail", in whatever case."""
+    return next((n for n, name in enumerate(names) if name.lower().startswith("entail")), None)
+
+
+def _contradiction(names: tuple[str, ...], entails: int) -> int:
+    """Find the label that starts with "contra"; else the first one, or the last where the first is entailment.
+
+    transformers has the second rule alone, so it takes "neutral" for contradiction where that label comes first.
+    """
+    named = (n for n, name in enumerate(names) if name.lower().startswith("contra"))
+    return next(named, len(names) - 1 if entails == 0 else 0)
+
+
+def read_labels(labels: Any) -> list[str]:
+    """Read labels: a collection of strings, or one string with commas between them."""
+    found = labels.split(",") if isinstance(labels, str) else labels
+    if not isinstance(found, Collection) or not all(isinstance(label, str) for label in found):
+        raise InputError(f"labels is {shown(labels)}; pass a list of strings, or a string with commas between labels")
+    found = [label.strip() for label in found] if isinstance(labels, str) else list(found)
+    if not found or not all(found):
+        raise InputError(f"labels is {shown(labels)}; pass at least one label, and none that is empty")
+    return found
+
+
+def sentences(template: Any, labels: list[str]) -> list[str]:
+    """Put every label into the template, whose {} says where."""
+    try:
+        made = [template.format(label) for label in labels]
+    except (AttributeError, IndexError, KeyError, ValueError):
+        made = [template]
+    if made[0] == template:
+        raise InputError(f"template is {shown(template)}; it must be a string with one {{}} where the label goes")
+    return made

@@ -1,0 +1,85 @@
+"""What a tokenizer knows of single tokens: which one is the mask, which strings are tokens, how tokens spell a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bothways.tokenizer_files import TokenizerFiles, read_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["Vocabulary", "read_special"]
+
+#: What the special tokens are called where no file says it: by BERT, and by RoBERTa.
+_USUAL = {"mask_token": ("[MASK]", "<mask>"), "unk_token": ("[UNK]", "<unk>")}
+
+
+class Vocabulary:
+    """The tokens of one checkpoint."""
+
+    def __init__(self, raw: tokenizers.Tokenizer, special: Mapping[str, str]) -> None:
+        """Wrap a tokenizer that nobody else changes.
+
+        Args:
+            raw: The tokenizer.
+            special: The special tokens that its files name, such as "mask_token".
+        """
+        self._raw = raw
+        self._special = special
+
+    @cached_property
+    def mask(self) -> tuple[str, int] | None:
+        """The token that stands for a missing one, and its id; None where the checkpoint has none."""
+        return self._find("mask_token")
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id of the token that stands for what the vocabulary can't spell."""
+        found = self._find("unk_token")
+        return None if found is None else found[1]
+
+    @cached_property
+    def marks_continuation(self) -> bool:
+        """Whether a token that continues a word is spelled with a mark in front, as WordPiece's ##."""
+        return bool(getattr(self._raw.model, "continuing_subword_prefix", None))
+
+    def id(self, token: str) -> int | None:
+        """The id of a token by its exact spelling in the vocabulary, or None."""
+        found: int | None = self._raw.token_to_id(token)
+        return found
+
+    def split(self, text: str) -> list[int]:
+        """The ids of a text's tokens, without special tokens around it."""
+        ids: list[int] = self._raw.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def token(self, id: int) -> str:
+        """A token as the vocabulary spells it."""
+        return str(self._raw.id_to_token(id))
+
+    def text(self, ids: Iterable[int], *, special: bool) -> str:
+        """The text that tokens spell, with the special ones among them or without."""
+        return str(self._raw.decode(list(ids), skip_special_tokens=not special))
+
+    def _find(self, name: str) -> tuple[str, int] | None:
+        if name in self._special:
+            number = self.id(self._special[name])
+            return None if number is None else (self._special[name], number)
+        # Only among the added tokens: a vocabulary may have learnt the other's spelling as an ordinary piece.
+        added = {token.content: number for number, token in self._raw.get_added_tokens_decoder().items()}
+        return next(((token, added[token]) for token in _USUAL[name] if token in added), None)
+
+
+def read_special(files: TokenizerFiles) -> dict[str, str]:
+    """Read the special tokens that a checkpoint's tokenizer files name; tokenizer_config.json wins."""
+    found: dict[str, str] = {}
+    for source in (read_json(files.folder / "special_tokens_map.json"), files.config):
+        for name in _USUAL:
+            value = source.get(name)
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                found[name] = text
+    return found
