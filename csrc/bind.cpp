@@ -280,6 +280,16 @@ NB_MODULE(_native, m) {
         },
         "level"_a, "dtype"_a, "rows"_a, "columns"_a, "depth"_a, "gelu"_a, "seconds"_a,
         nb::call_guard<nb::gil_scoped_release>(), "Operations a second of one thread's products of this shape.");
+  m.def("measure_attention",
+        [](const std::string& name, const std::string& dtype, int tokens, int heads, int size, double seconds) {
+          const Kernels& table = kernels(level(name), dtype);
+          if (tokens < 1 || heads < 1 || size < 1 || size % table.head_group)
+            throw std::invalid_argument("tokens, heads and size must be at least 1, size a multiple of " +
+                                        std::to_string(table.head_group));
+          return measure_attention(table, tokens, heads, size, seconds);
+        },
+        "level"_a, "dtype"_a, "tokens"_a, "heads"_a, "size"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
+        "Operations a second of one thread's attention of one sequence of this shape.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
       .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
            "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "dtype"_a, "threads"_a,

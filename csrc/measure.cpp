@@ -93,4 +93,34 @@ double measure_linear(const Kernels& kernels, int rows, int columns, int depth, 
   });
 }
 
+double measure_attention(const Kernels& kernels, int tokens, int heads, int size, double seconds) {
+  const FloatMode mode;
+  const KernelsInUse use(kernels);
+  const int depth = heads * size, columns = 3 * depth;
+  const Buffer weight = random_floats((size_t)columns * depth), floats = random_floats((size_t)tokens * whole_groups(depth));
+  for (size_t i = 0; i < (size_t)columns * depth; i++) weight.floats()[i] /= depth;  // small scores: e^x as in a network
+  const Matrix matrix = pack_matrix(weight.floats(), nullptr, columns, depth, kernels);
+  const Buffer x(kernels.operand_bytes(tokens, depth)), packed(kernels.heads_bytes(tokens, heads, size));
+  const Buffer product_scratch(kernels.linear_scratch(depth));
+  kernels.convert({.floats = floats.floats(), .rows = tokens, .columns = depth, .operand = x.data()});
+  kernels.linear({.x = x.data(),
+                  .weight = matrix.packed,
+                  .bias = Buffer(sizeof(float) * whole_groups(columns)).floats(),
+                  .rows = tokens,
+                  .columns = columns,
+                  .depth = depth,
+                  .activation = Activation::none,
+                  .into = Into::heads,
+                  .out = packed.data(),
+                  .stride = 0,
+                  .scratch = product_scratch.data()});
+  const Buffer out(std::max(kernels.operand_bytes(tokens, depth), floats_bytes(tokens, depth)));
+  const Buffer scratch(sizeof(float) * kernels.attention_scratch(tokens, size));
+  const Attention attention{packed.data(), tokens, 0, tokens, heads, size, out.data(), scratch.floats(), nullptr};
+  return best_rate(seconds, [&](long times) {
+    for (long i = 0; i < times; i++) kernels.attention(attention);
+    return 4.0 * tokens * tokens * depth * times;
+  });
+}
+
 }  // namespace bothways

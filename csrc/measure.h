@@ -12,4 +12,8 @@ double measure_peak(const Kernels&, int threads, double seconds);
 // rows, or with GELU on the way to the next product.
 double measure_linear(const Kernels&, int rows, int columns, int depth, bool gelu, double seconds);
 
+// Operations a second of one thread's attention of one sequence, multiply-adds of scores and values alone; `size` must be a
+// multiple of the table's head_group.
+double measure_attention(const Kernels&, int tokens, int heads, int size, double seconds);
+
 }  // namespace bothways

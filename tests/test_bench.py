@@ -134,10 +134,13 @@ def test_peak_and_products_are_measured() -> None:
             for dtype in _native.dtypes():
                 assert _native.measure_peak(level, dtype, 1, 0.01) > 1e8
                 assert _native.measure_linear(level, dtype, 5, 40, 33, True, 0.005) > 1e6
+                assert _native.measure_attention(level, dtype, 20, 2, 32, 0.005) > 1e6
     with pytest.raises(ValueError, match="threads must be at least 1"):
         _native.measure_peak("generic", "float32", 0, 0.01)
     with pytest.raises(ValueError, match="rows, columns and depth"):
         _native.measure_linear("generic", "float32", 1, 0, 1, False, 0.01)
+    with pytest.raises(ValueError, match="size a multiple of 16"):
+        _native.measure_attention("generic", "float32", 16, 2, 30, 0.01)
 
 
 def test_unknown_rivals_dtypes_and_missing_packages_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,11 @@ def measure_peak(level: str, dtype: str, threads: int, seconds: float) -> float:
 def measure_linear(level: str, dtype: str, rows: int, columns: int, depth: int, gelu: bool, seconds: float) -> float:
     """Operations a second of one thread's products of this shape."""
 
+def measure_attention(level: str, dtype: str, tokens: int, heads: int, size: int, seconds: float) -> float:
+    """
+    Operations a second of one thread's attention of one sequence of this shape.
+    """
+
 class Model:
     """An encoder ready to compute: packed weights, threads, workspaces."""
 
