@@ -67,6 +67,11 @@ def test_single_texts_are_dealt_out_to_the_rounds_behind_warm_ups() -> None:
 
 def test_single_texts_are_of_about_the_tokens_asked_for(minilm: Path) -> None:
     encoder = Encoder.from_pretrained(minilm)
+    for few in (["", " "], ["one word or two"]):
+        made = single_texts(encoder, few, count=2)
+        assert [len(encoder.tokenizer.tokenize(made[n], max_length=512)[0]) for n in made] == pytest.approx(
+            list(made), rel=0.2
+        )
     texts = ["How do I reset the PIN of my card?", "Please cancel my order and refund the money."] * 20
     singles = single_texts(encoder, texts, count=30)
     assert list(singles) == [8, 16, 32, 128]  # the checkpoint cuts at 256

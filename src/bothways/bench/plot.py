@@ -40,6 +40,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
     bars = axes.barh([name for name, _ in rows], speeds, color=colours)
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set_xlabel("thousand tokens/s")
-    axes.set_title(f"{report['model']}, {report['threads']} threads, {report['cpu']}", fontsize=8, loc="left")
+    axes.set_title(f"{report['model']}, {report['threads']} threads\n{report['cpu']}", fontsize=8, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -36,14 +36,16 @@ def single_texts(encoder: Encoder, texts: list[str], *, count: int | None = None
             break
         size = _words_for(encoder, words, length)
         starts = [7 * i % max(1, len(words) - size) for i in range(count or min(_SINGLE_TEXTS, 6400 // length))]
-        singles[length] = [" ".join((words * 2)[start : start + size]) for start in starts]
+        enough = words * (2 + size // len(words))
+        singles[length] = [" ".join(enough[start : start + size]) for start in starts]
     return singles
 
 
 def _words_for(encoder: Encoder, words: list[str], tokens: int) -> int:
     """How many of these words make about so many tokens."""
     sample = " ".join(words[:200])
-    each = len(encoder.tokenizer.tokenize([sample], max_length=encoder.tokenizer.max_tokens)[0]) / len(sample.split())
+    sequence = encoder.tokenizer.tokenize([sample], max_length=encoder.tokenizer.max_tokens)[0]
+    each = max(1, len(sequence) - 2) / len(sample.split())  # without the special tokens around
     return max(1, round((tokens - 2) / each))
 
 

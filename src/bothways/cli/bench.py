@@ -74,6 +74,11 @@ def command(
     from bothways.bench.machine import record
     from bothways.bench.report import figures, single_texts
 
+    if choice.max_length is not None:
+        raise InputError(
+            "all candidates are measured at the checkpoint's own limit; leave out --max-length, or give --input texts "
+            "that are cut"
+        )
     if plot_name is not None:
         plot.check(Path(plot_name))
     candidates = _candidates(levels, DTYPES if all_dtypes else (choice.dtype,), against)
@@ -133,26 +138,39 @@ def _print_report(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     rows = report["candidates"]
-    lengths = list(next(iter(rows.values()))["latency_ms"])
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for name in ("tokens/s", "texts/s", "of peak", "cosine", "load s", "peak MiB"):
         table.add_column(name, justify="right")
-    for length in lengths:
-        table.add_column(f"{length} tokens: p50, p99 ms", justify="right")
     for name, row in rows.items():
         share = f"{100 * row['share_of_peak']:.0f} %" if "share_of_peak" in row else ""
-        single = [f"{row['latency_ms'][n]['p50']:.2f}, {row['latency_ms'][n]['p99']:.2f}" for n in lengths]
         memory = "" if row["peak_mib"] is None else str(row["peak_mib"])
         speeds = f"{row['tokens_per_second']:,.0f}", f"{row['texts_per_second']:,.0f}"
         rest = f"{row['smallest_cosine']:.4f}", f"{row['load_seconds']:.2f}", memory
-        table.add_row(name, *speeds, share, *rest, *single)
-    console = Console(width=None if Console().is_terminal else 200)
+        table.add_row(name, *speeds, share, *rest)
+    console = Console(width=None if Console().is_terminal else 200, highlight=False)
     console.print(f"{report['cpu']}, {report['threads']} threads")
     console.print(f"{report['model']}: {report['texts']:,} texts, {report['tokens']:,} tokens")
     console.print(table)
+    if any(row["latency_ms"] for row in rows.values()):
+        console.print(_latency_table(rows))
     if report["ratios"]:
         console.print(_ratio_table(report["ratios"]))
+
+
+def _latency_table(rows: dict[str, Any]) -> Table:
+    """A row for each candidate, a column for each length of a single text."""
+    from rich.table import Table
+
+    lengths = list(next(iter(rows.values()))["latency_ms"])
+    table = Table(box=None, pad_edge=False)
+    table.add_column("one text, ms: p50 (p99)")
+    for length in lengths:
+        table.add_column(f"{length} tokens", justify="right")
+    for name, row in rows.items():
+        single = row["latency_ms"]
+        table.add_row(name, *(f"{single[n]['p50']:.2f} ({single[n]['p99']:.2f})" for n in lengths))
+    return table
 
 
 def _ratio_table(ratios: dict[str, float]) -> Table:
