@@ -56,17 +56,23 @@ struct Attention {
   float* scratch;            // attention_scratch(end - begin, head_size) floats
   float* probabilities;      // (num_heads, end - begin, end - begin), or null
   int first_head = 0, last_head = kAll;  // the heads to compute, the last not among them
+  // (num_heads, 2 * reach + 1), or null: added to a score by how far its key is behind the query, from -reach to reach, in
+  // units of score_unit; keys further away have the outermost.
+  const float* bias = nullptr;
+  int reach = 0;
+  int window = kAll;  // keys further away from a query have no share
 };
 
 // hidden = (hidden - mean) / sqrt(variance + eps) * weight + bias, kept and also written as an operand.
 struct Norm {
   float* hidden;
   int stride, rows, columns;
-  const float* weight;  // whole_groups(columns) floats, as is bias
+  const float* weight;  // whole_groups(columns) floats, as is bias; null for no norm: the operand is hidden as it is
   const float* bias;
   float eps;
   void* operand;
   int begin = 0, end = kAll;  // the rows to compute
+  float* room = nullptr;      // whole_groups(columns) floats for a row on its way to the operand: hidden stays as it is
 };
 
 // operand = floats.

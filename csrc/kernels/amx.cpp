@@ -17,6 +17,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "gemm_amx.h"
 
+#include "relative.h"
+
 #include "shares_amx.h"
 
 #include "attention_amx.h"

@@ -152,8 +152,11 @@ template <class Operand>
 void norm(const Norm& a) {
   for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
     float* x = a.hidden + (ptrdiff_t)row * a.stride;
-    const NormedRow normed(a, x);
-    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) normed.at(c).store(x + c);
+    if (a.weight) {
+      const NormedRow normed(a, x);
+      if (a.room) x = a.room;
+      for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) normed.at(c).store(x + c);
+    }
     Operand::store(a.operand, a.rows, row, a.columns, {x, kGroup});
   }
 }
