@@ -24,10 +24,12 @@ class Pass {
 
  private:
   void embed();
+  void project();
   void attend(const Layer&, int number, const Output&);
   void attention(int number, const Output&);
   void feed_forward(const Layer&);
-  void norm(const NormWeights&);
+  enum class Keep { no, yes };
+  void norm(const NormWeights&, Keep);
   void last_norm(const NormWeights&, Rows, const Output&);
   Norm norm_of(const NormWeights&) const;
   void linear(const void* x, const Matrix&, Activation, Into, void* out);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 
 #include "float_mode.h"
 
@@ -30,17 +31,42 @@ class Packer {
 
   int head_size() const { return head_size_; }
 
-  NormWeights norm(const std::string& name) const {
-    return {vector(name + ".weight", network_.hidden), vector(name + ".bias", network_.hidden)};
+  Table table(const std::string& name, size_t count) const {
+    const Table found = tensors_(name, count);
+    if (!found.data) throw std::invalid_argument("tensor '" + name + "' is missing");
+    return found;
+  }
+
+  NormWeights norm(const std::string& name, int size) const {
+    if (!tensors_(name + ".weight", size).data) return {};
+    return {vector(name + ".weight", size), vector(name + ".bias", size)};
   }
 
   void plan(Layer& layer, int number) {
     const std::string prefix = "layers." + std::to_string(number) + ".";
     plan_heads(layer.heads, prefix);
     plan_attention_output(layer.attention_output, prefix + "attention_output");
-    layer.attention_norm = norm(prefix + "attention_norm");
+    layer.attention_norm = norm(prefix + "attention_norm", network_.hidden);
     plan_feed_forward(layer.feed_forward, prefix);
-    layer.output_norm = norm(prefix + "output_norm");
+    layer.output_norm = norm(prefix + "output_norm", network_.hidden);
+  }
+
+  // By head and distance; (N, 2 * reach + 1).
+  Buffer relative_bias() const {
+    const size_t count = (size_t)network_.heads * (2 * network_.reach + 1);
+    if (!network_.reach) return {};
+    Buffer bias(count * sizeof(float));
+    copy(table("relative_bias", count), 0, count, bias.floats());
+    for (size_t i = 0; i < count; i++) bias.floats()[i] *= kernels_.score_unit;
+    return bias;
+  }
+
+  void plan_projection(Matrix& matrix) {
+    const int columns = network_.hidden, depth = network_.embedding;
+    const Table from = tensors_("embeddings.projection.weight", (size_t)columns * depth);
+    if (!from.data) return;
+    add(matrix, columns, depth, [=, this](int column, float* out) { copy(from, (size_t)column * depth, depth, out); });
+    matrix.bias = vector("embeddings.projection.bias", columns);
   }
 
   // Packs everything planned, and returns where it lies.
@@ -72,7 +98,7 @@ class Packer {
   // A vector filled up with zeros to whole groups.
   Buffer vector(const std::string& name, int count) const {
     Buffer result(whole_groups(count) * sizeof(float));
-    copy(tensors_(name, count), 0, count, result.floats());
+    copy(table(name, count), 0, count, result.floats());
     return result;
   }
 
@@ -92,7 +118,7 @@ class Packer {
     Buffer bias(sizeof(float) * 3 * part_columns);
     for (int part = 0; part < 3; part++) {
       const std::string name = prefix + names[part];
-      parts.push_back(tensors_(name + ".weight", (size_t)hidden * hidden));
+      parts.push_back(table(name + ".weight", (size_t)hidden * hidden));
       const Buffer given = vector(name + ".bias", hidden);
       for (int i = 0; i < hidden; i++)
         bias.floats()[part * part_columns + i / size * stored + i % size] = given.floats()[i] * scale(part);
@@ -112,7 +138,7 @@ class Packer {
 
   void plan_attention_output(Matrix& matrix, const std::string& name) {
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
-    const Table from = tensors_(name + ".weight", (size_t)hidden * hidden);
+    const Table from = table(name + ".weight", (size_t)hidden * hidden);
     add(matrix, hidden, network_.heads * stored, [=, this](int column, float* out) {
       for (int head = 0; head < network_.heads; head++)
         copy(from, (size_t)column * hidden + head * size, size, out + (ptrdiff_t)head * stored);
@@ -122,8 +148,8 @@ class Packer {
 
   void plan_feed_forward(std::vector<FeedForward>& blocks, const std::string& prefix) {
     const int hidden = network_.hidden, inner = network_.inner;
-    const Table up = tensors_(prefix + "inner.weight", (size_t)inner * hidden);
-    const Table down = tensors_(prefix + "output.weight", (size_t)hidden * inner);
+    const Table up = table(prefix + "inner.weight", (size_t)inner * hidden);
+    const Table down = table(prefix + "output.weight", (size_t)hidden * inner);
     const Buffer up_bias = vector(prefix + "inner.bias", inner);
     blocks.resize((inner + kInnerBlock - 1) / kInnerBlock);
     for (size_t i = 0; i < blocks.size(); i++) {
@@ -174,17 +200,22 @@ Matrix pack_matrix(const float* weight, const float* bias, int columns, int dept
 }
 
 Weights pack_weights(const Network& network, const Tensors& tensors, const Kernels& kernels, Pool& pool) {
-  const auto table = [&](const char* name, int rows) { return tensors(name, (size_t)rows * network.hidden); };
   Packer packer(network, tensors, kernels);
+  const auto table = [&](const char* name, int rows) { return packer.table(name, (size_t)rows * network.embedding); };
   Weights weights;
   weights.word = table("embeddings.word", network.vocabulary);
   weights.position = table("embeddings.position", network.positions);
   weights.token_type = {nullptr, Dtype::f32};
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
-  weights.embeddings_norm = packer.norm("embeddings.norm");
+  weights.embeddings_norm = packer.norm("embeddings.norm", network.embedding);
+  packer.plan_projection(weights.projection);
+  weights.relative_bias = packer.relative_bias();
   weights.head_size = packer.head_size();
-  weights.layers.resize(network.layers);
-  for (int number = 0; number < network.layers; number++) packer.plan(weights.layers[number], number);
+  int stored = 0;
+  for (int number : network.stored_layers) stored = std::max(stored, number + 1);
+  weights.layers.resize(stored);
+  for (int number = 0; number < stored; number++) packer.plan(weights.layers[number], number);
+  if (network.pre_norm) weights.final_norm = packer.norm("final_norm", network.hidden);
   weights.storage = packer.pack(pool);
   return weights;
 }

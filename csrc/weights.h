@@ -11,17 +11,21 @@
 
 namespace bothways {
 
-// The sizes of a network (the C++ side of Python's Spec).
+// What a network is (the C++ side of Python's Spec).
 struct Network {
-  int vocabulary, positions, token_types, hidden, layers, heads, inner;
-  Activation activation;
-  float eps;
+  int vocabulary = 0, positions = 0, token_types = 0, embedding = 0, hidden = 0, heads = 0, inner = 0;
+  Activation activation = Activation::none;
+  float eps = 0;
+  int reach = 0;  // of the relative bias: keys further away have what the outermost have
+  bool pre_norm = false;          // norms stand before attention and the feed-forward part, not behind them
+  std::vector<int> stored_layers;  // for every layer, the number of the stored one whose weights it uses
 
+  int layers() const { return (int)stored_layers.size(); }
   int head_size() const { return hidden / heads; }
 };
 
-// Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; throws if there
-// is none.
+// Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; without data if
+// there is none.
 using Tensors = std::function<Table(const std::string& name, size_t count)>;
 
 // A product's right side: packed (columns, depth) and its bias.
@@ -31,6 +35,7 @@ struct Matrix {
   Buffer bias, own;
 };
 
+// Without numbers where the network has no such norm.
 struct NormWeights {
   Buffer weight, bias;
 };
@@ -51,8 +56,11 @@ struct Layer {
 struct Weights {
   Table word, position, token_type;  // where the checkpoint has them
   NormWeights embeddings_norm;
+  Buffer relative_bias;  // (N, 2 * reach + 1) in units of score_unit, or none
+  Matrix projection;  // of embeddings to hidden; without columns if they are hidden already
   int head_size;  // as heads are stored: in whole groups of columns, the ones past the network's own are zero
-  std::vector<Layer> layers;
+  std::vector<Layer> layers;  // by stored number
+  NormWeights final_norm;     // of a network with norms before
   Buffer storage;  // of all matrices: one piece, so that it has huge pages
 };
 

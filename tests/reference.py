@@ -77,38 +77,74 @@ def forward(
     """Run one sequence through the network."""
     text = Text([embeddings(spec, weights, ids, positions, types)], [])
     for n in range(spec.num_layers):
-        hidden, probabilities = layer(spec, weights, f"layers.{n}", text.layers[-1])
+        hidden, probabilities = layer(spec, weights, f"layers.{spec.stored_layer(n)}", text.layers[-1])
         text.layers.append(hidden)
         text.attentions.append(probabilities)
+    if spec.pre_norm:
+        text.layers[-1] = norm(spec, weights, "final_norm", text.layers[-1])
     return text
 
 
 def embeddings(
     spec: Spec, weights: Weights, ids: npt.NDArray[Any], positions: npt.NDArray[Any], types: npt.NDArray[Any]
 ) -> Array:
-    """Word, position and token type rows, added and normed."""
+    """Word, position, token type and task rows, added, normed and made as wide as hidden."""
     total = weights["embeddings.word"][ids] + weights["embeddings.position"][positions]
     if spec.num_token_types:
         total = total + weights["embeddings.token_type"][types]
-    return norm(spec, weights, "embeddings.norm", total)
+    if spec.num_task_types:
+        total = total + weights["embeddings.task_type"][0]
+    if spec.embedding_norm:
+        total = norm(spec, weights, "embeddings.norm", total)
+    if spec.embedding_size is not None:
+        total = linear(weights, "embeddings.projection", total)
+    return total
 
 
 def layer(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
-    """Attention, then the feed-forward part, each added to its input and normed behind."""
-    mixed, probabilities = attention(spec, weights, name, hidden)
-    mixed = linear(weights, f"{name}.attention_output", mixed)
-    hidden = norm(spec, weights, f"{name}.attention_norm", hidden + mixed)
+    """Attention, then the feed-forward part, each added to its input and normed before or behind."""
+
+    def before(part: str, rows: Array) -> Array:
+        return norm(spec, weights, f"{name}.{part}_norm", rows) if spec.pre_norm else rows
+
+    def behind(part: str, rows: Array) -> Array:
+        return rows if spec.pre_norm else norm(spec, weights, f"{name}.{part}_norm", rows)
+
+    mixed, probabilities = attention(spec, weights, name, before("attention", hidden))
+    hidden = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    output = feed_forward(spec, weights, name, before("output", hidden))
+    return behind("output", hidden + output), probabilities
+
+
+def feed_forward(spec: Spec, weights: Weights, name: str, hidden: Array) -> Array:
     inner = ACTIVATIONS[spec.activation](linear(weights, f"{name}.inner", hidden))
-    output = linear(weights, f"{name}.output", inner)
-    return norm(spec, weights, f"{name}.output_norm", hidden + output), probabilities
+    return linear(weights, f"{name}.output", inner)
 
 
 def attention(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
     """Every token's mix of all tokens' values, head by head: (n, H) and the probabilities (N, n, n)."""
     query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
-    probabilities = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size))
+    scores = query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size)
+    probabilities = softmax(scores + relative_bias(spec, weights, len(hidden)))
     mixed = probabilities @ value  # (N, n, D)
     return mixed.transpose(1, 0, 2).reshape(hidden.shape), probabilities
+
+
+def relative_bias(spec: Spec, weights: Weights, count: int) -> Array:
+    """T5's bias for every head, query and key: (N, n, n), or zero."""
+    if not spec.relative_buckets:
+        return np.zeros(1)
+    each = [[bucket(key - query, spec.relative_buckets) for key in range(count)] for query in range(count)]
+    return weights["relative_bias"][np.array(each)].transpose(2, 0, 1)
+
+
+def bucket(distance: int, count: int) -> int:
+    """A bucket for each near distance, then wider and wider ones up to 128; the second half is for keys behind."""
+    half, near, size = count // 2, count // 4, abs(distance)
+    if size >= near:
+        # 1e-6 is for what logarithms round off where a bucket begins.
+        size = min(half - 1, near + int(np.log(size / near) / np.log(128 / near) * (half - near) + 1e-6))
+    return size + (half if distance > 0 else 0)
 
 
 def heads(spec: Spec, rows: Array) -> Array:

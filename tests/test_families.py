@@ -52,9 +52,9 @@ def test_spec_equals_the_modules_of_transformers(tmp_path: Path, model_type: str
     norms = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
     tables = {tuple(module.weight.shape) for module in model.modules() if isinstance(module, nn.Embedding)}
     assert norms == {spec.norm_eps}
-    assert (spec.vocab_size, spec.hidden_size) in tables
-    assert (spec.num_positions, spec.hidden_size) in tables
-    assert ((spec.num_token_types, spec.hidden_size) in tables) == (model_type != "distilbert")
+    assert (spec.vocab_size, spec.embedding_width) in tables
+    assert (spec.num_positions, spec.embedding_width) in tables
+    assert ((spec.num_token_types, spec.embedding_width) in tables) == (model_type not in ("distilbert", "mpnet"))
     assert (spec.num_layers, spec.num_heads, spec.head_size, spec.inner_size) == (2, 3, 4, 20)
 
 
@@ -205,7 +205,7 @@ def test_uneven_heads_are_refused() -> None:
 
 @pytest.mark.parametrize("model_type", ["gpt2", "deberta-v2", "Bert", ""])
 def test_unknown_model_type_is_refused_with_the_supported_ones(model_type: str) -> None:
-    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*bert, camembert, distilbert, roberta, xlm-roberta"):
+    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*albert, bert, camembert, distilbert, .*, xlm-roberta"):
         families.find({"model_type": model_type})
 
 
@@ -256,3 +256,26 @@ def test_position_table_without_room_for_a_token_is_an_error() -> None:
     assert spec_of("roberta", max_position_embeddings=3).max_tokens == 1
     with pytest.raises(CheckpointError, match="leaves no room for a token"):
         spec_of("roberta", max_position_embeddings=2)
+
+
+def test_electra_projects_embeddings_of_another_width_only() -> None:
+    assert spec_of("electra", embedding_size=12).embedding_size is None
+    assert spec_of("electra", embedding_size=24).embedding_size == 24
+
+
+def test_ernie_reads_task_types_where_they_are_used() -> None:
+    assert spec_of("ernie", task_type_vocab_size=3).num_task_types == 0
+    assert spec_of("ernie", use_task_id=True, task_type_vocab_size=3).num_task_types == 3
+    with pytest.raises(CheckpointError, match="no task_type_vocab_size"):
+        spec_of("ernie", use_task_id=True)
+    with pytest.raises(CheckpointError, match="use_task_id is 1"):
+        spec_of("ernie", use_task_id=1)
+
+
+def test_albert_shares_layers_as_transformers_does() -> None:
+    assert spec_of("albert").stored_layers == (0, 0)
+    assert spec_of("albert", num_hidden_layers=5, num_hidden_groups=2).stored_layers == (0, 0, 0, 1, 1)
+    with pytest.raises(CheckpointError, match="num_hidden_groups is 3, which is more than its 2 layers"):
+        spec_of("albert", num_hidden_groups=3)
+    with pytest.raises(UnsupportedModel, match="inner_group_num is 2"):
+        spec_of("albert", inner_group_num=2)

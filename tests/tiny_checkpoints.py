@@ -17,7 +17,7 @@ TINY: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 16,
         "type_vocab_size": 2,
     }
-    for model_type in ("bert", "roberta", "xlm-roberta", "camembert")
+    for model_type in ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "megatron-bert", "albert")
 } | {
     "distilbert": {
         "vocab_size": 37,
@@ -28,6 +28,10 @@ TINY: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 16,
     }
 }
+
+TINY["mpnet"] = {key: value for key, value in TINY["bert"].items() if key != "type_vocab_size"}
+for _model_type in ("electra", "albert"):
+    TINY[_model_type]["embedding_size"] = 6
 
 
 def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:

@@ -1,7 +1,8 @@
 """What a checkpoint is: the network (`Spec`) and how token vectors become an embedding (`EmbedSpec`).
 
 Both engines read a `Spec` and nothing else; only `families/` knows how a config.json spells it.
-Letters used for shapes: V vocabulary, P positions, Y token types, H hidden, I inner.
+Letters used for shapes: V vocabulary, P positions, Y token types, E embedding, H hidden, I inner, N heads, D head size,
+L layers.
 """
 
 from __future__ import annotations
@@ -81,6 +82,15 @@ class Spec:
         padding_id: A token with this id takes row `padding_id` and does not count as a
             position (RoBERTa's rule); None where every token counts.
         num_token_types: Y, rows of the token type table; 0 for none.
+        num_task_types: Rows of the task type table (ERNIE), of which the first is added to every token; 0 for none.
+        embedding_size: E, values in a row of the embedding tables, of which a linear layer behind their norm makes H;
+            None for H without such a layer.
+        embedding_norm: Whether the embeddings are normed.
+        relative_buckets: Rows of the table of T5's relative position bias, which all layers add to scores (MPNet);
+            0 for none.
+        pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
+            else behind each, after its input is added again.
+        stored_layers: For every layer, the number of the stored one whose weights it uses; () where each has its own.
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
         embed: How token vectors become an embedding.
@@ -98,6 +108,12 @@ class Spec:
     position_offset: int = 0
     padding_id: int | None = None
     num_token_types: int = 0
+    num_task_types: int = 0
+    embedding_size: int | None = None
+    embedding_norm: bool = True
+    relative_buckets: int = 0
+    pre_norm: bool = False
+    stored_layers: tuple[int, ...] = ()
     pooler: bool = False
     pooler_reason: str = ""
     embed: EmbedSpec = field(default_factory=EmbedSpec)
@@ -112,33 +128,65 @@ class Spec:
         """The longest sequence that the position table has rows for, special tokens included."""
         return self.num_positions - self.position_offset
 
+    @property
+    def embedding_width(self) -> int:
+        """E, values in a row of the embedding tables."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    def stored_layer(self, number: int) -> int:
+        """The number of the stored layer whose weights a layer uses."""
+        return self.stored_layers[number] if self.stored_layers else number
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The canonical name and shape of every tensor that an engine needs for this network."""
-        hidden, inner = self.hidden_size, self.inner_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "embeddings.word": (self.vocab_size, hidden),
-            "embeddings.position": (self.num_positions, hidden),
-            "embeddings.norm.weight": (hidden,),
-            "embeddings.norm.bias": (hidden,),
-        }
-        if self.num_token_types:
-            shapes["embeddings.token_type"] = (self.num_token_types, hidden)
-        linears = {
-            "query": (hidden, hidden),
-            "key": (hidden, hidden),
-            "value": (hidden, hidden),
-            "attention_output": (hidden, hidden),
-            "inner": (inner, hidden),
-            "output": (hidden, inner),
-        }
-        for n in range(self.num_layers):
-            for name, (rows, columns) in linears.items():
-                shapes[f"layers.{n}.{name}.weight"] = (rows, columns)
-                shapes[f"layers.{n}.{name}.bias"] = (rows,)
-            for name in ("attention_norm", "output_norm"):
-                shapes[f"layers.{n}.{name}.weight"] = (hidden,)
-                shapes[f"layers.{n}.{name}.bias"] = (hidden,)
+        """The canonical name and shape of every tensor that an engine needs for this network.
+
+        Of a layer's two norms, attention_norm belongs to attention and output_norm to the feed-forward part, whether
+        they stand before or behind it.
+        """
+        hidden = self.hidden_size
+        shapes = self._embedding_shapes()
+        layer = self._layer_shapes()
+        for n in sorted({self.stored_layer(number) for number in range(self.num_layers)}):
+            shapes |= {f"layers.{n}.{name}": shape for name, shape in layer.items()}
+        if self.relative_buckets:
+            shapes["relative_bias"] = (self.relative_buckets, self.num_heads)
+        if self.pre_norm:
+            shapes |= _norm_shapes("final_norm", hidden)
         if self.pooler:
-            shapes["pooler.weight"] = (hidden, hidden)
-            shapes["pooler.bias"] = (hidden,)
+            shapes |= _linear_shapes("pooler", hidden, hidden)
         return shapes
+
+    def _embedding_shapes(self) -> dict[str, tuple[int, ...]]:
+        width = self.embedding_width
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings.word": (self.vocab_size, width),
+            "embeddings.position": (self.num_positions, width),
+        }
+        if self.embedding_norm:
+            shapes |= _norm_shapes("embeddings.norm", width)
+        if self.num_token_types:
+            shapes["embeddings.token_type"] = (self.num_token_types, width)
+        if self.num_task_types:
+            shapes["embeddings.task_type"] = (self.num_task_types, width)
+        if self.embedding_size is not None:
+            shapes |= _linear_shapes("embeddings.projection", self.hidden_size, width)
+        return shapes
+
+    def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        hidden, inner = self.hidden_size, self.inner_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in ("query", "key", "value", "attention_output"):
+            shapes |= _linear_shapes(name, hidden, hidden)
+        shapes |= _linear_shapes("inner", inner, hidden)
+        shapes |= _linear_shapes("output", hidden, inner)
+        for name in ("attention_norm", "output_norm"):
+            shapes |= _norm_shapes(name, hidden)
+        return shapes
+
+
+def _linear_shapes(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _norm_shapes(name: str, size: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
