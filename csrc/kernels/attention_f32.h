@@ -137,4 +137,22 @@ void attention(const Attention& a) {
   }
 }
 
+void rotate(const Rotate& a) {
+  const int groups = 2 * a.num_heads * (a.head_size / kGroup);  // of queries and keys
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    const float* angles = a.angles + (ptrdiff_t)a.positions[row] * a.head_size;
+    for (int group = 0; group < groups; group += 2) {
+      float* x = floats_at(a.heads, a.rows, row, group);
+      float* y = floats_at(a.heads, a.rows, row, group + 1);
+      const float* cosines = angles + group * kGroup % a.head_size;
+      for (int i = 0; i < kGroup; i += Vec::lanes) {
+        const Vec cosine = Vec::load(cosines + i), sine = Vec::load(cosines + kGroup + i);
+        const Vec old_x = Vec::load(x + i), old_y = Vec::load(y + i);
+        (old_x * cosine - old_y * sine).store(x + i);
+        (old_y * cosine + old_x * sine).store(y + i);
+      }
+    }
+  }
+}
+
 size_t heads_bytes(int rows, int num_heads, int head_size) { return floats_bytes(rows, 3 * num_heads * head_size); }
