@@ -113,6 +113,10 @@ void check_network(const Network& network) {
   if (network.hidden <= 0 || network.embedding <= 0 || network.heads <= 0 || network.inner <= 0 || network.reach < 0 ||
       network.hidden % network.heads)
     throw std::invalid_argument("hidden must be a positive multiple of heads, embedding and inner positive, reach not negative");
+  if (network.key_heads <= 0 || network.heads % network.key_heads)
+    throw std::invalid_argument("heads must be a multiple of key_heads, which must be positive");
+  if (network.rotary.size() != network.stored_layers.size() || network.windows.size() != network.stored_layers.size())
+    throw std::invalid_argument("stored_layers, rotary and windows must have one number for each layer");
   for (int stored : network.stored_layers)
     if (stored < 0 || stored >= network.layers()) throw std::invalid_argument("a stored layer's number is out of range");
 }
@@ -292,11 +296,17 @@ NB_MODULE(_native, m) {
       .def_rw("embedding", &Network::embedding)
       .def_rw("hidden", &Network::hidden)
       .def_rw("heads", &Network::heads)
+      .def_rw("key_heads", &Network::key_heads)
       .def_rw("inner", &Network::inner)
       .def_rw("eps", &Network::eps)
       .def_rw("reach", &Network::reach)
       .def_rw("pre_norm", &Network::pre_norm)
+      .def_rw("rms_norm", &Network::rms_norm)
+      .def_rw("gated", &Network::gated)
+      .def_rw("interleaved", &Network::interleaved)
       .def_rw("stored_layers", &Network::stored_layers)
+      .def_rw("rotary", &Network::rotary)
+      .def_rw("windows", &Network::windows)
       .def("activate", [](Network& network, const std::string& name) { network.activation = activation_by_name(name); },
            "name"_a, "Set the activation; ValueError if it is unknown.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")

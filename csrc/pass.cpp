@@ -52,7 +52,7 @@ Pass::Places Pass::places() const {
   take(at.heads, kernels_.heads_bytes(tokens_, network_.heads, weights_.head_size));
   take(at.inner, block_bytes() * blocks_at_once());
   const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
-  const size_t inner = kernels_.converts_inner ? block_bytes() * blocks_at_once() : 0;
+  const size_t inner = kernels_.converts_inner || network_.gated ? block_bytes() * blocks_at_once() : 0;
   take(at.floats, std::max(context, inner));
   return at;
 }
@@ -133,6 +133,7 @@ void Pass::project() {
 void Pass::attend(const Layer& layer, int number, const Output& output) {
   linear(x_, layer.heads, Activation::none, Into::heads, heads_);
   member_.wait();
+  if (network_.rotary[number] >= 0) rotate(number);
   attention(number, output);
   member_.wait();
   if (kernels_.converts_context) {
@@ -140,6 +141,18 @@ void Pass::attend(const Layer& layer, int number, const Output& output) {
     member_.wait();
   }
   linear(x_, layer.attention_output, Activation::none, Into::hidden, hidden_);
+  member_.wait();
+}
+
+void Pass::rotate(int number) {
+  kernels_.rotate({.heads = heads_,
+                   .rows = tokens_,
+                   .num_heads = network_.heads,
+                   .head_size = weights_.head_size,
+                   .angles = weights_.angles[network_.rotary[number]].floats(),
+                   .positions = batch_.positions + first_,
+                   .begin = rows_.begin,
+                   .end = rows_.end});
   member_.wait();
 }
 
@@ -159,7 +172,8 @@ void Pass::attention(int number, const Output& output) {
                         .first_head = heads.begin,
                         .last_head = heads.end,
                         .bias = weights_.relative_bias.floats(),
-                        .reach = network_.reach});
+                        .reach = network_.reach,
+                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number]});
   }
 }
 
@@ -172,13 +186,16 @@ void Pass::feed_forward(const Layer& layer) {
     const auto operand = [&](int block) -> void* { return inner_ + (block - begin) * bytes; };
     const auto floats = [&](int block) { return (float*)((char*)floats_ + (block - begin) * bytes); };
     for (int block = begin; block < end; block++) {
-      void* const out = kernels_.converts_inner ? floats(block) : operand(block);
-      linear(x_, layer.feed_forward[block].inner, network_.activation, Into::inner, out);
+      const Matrix& inner = layer.feed_forward[block].inner;
+      if (network_.gated)
+        linear(x_, inner, Activation::none, Into::floats, floats(block));
+      else
+        linear(x_, inner, network_.activation, Into::inner, kernels_.converts_inner ? floats(block) : operand(block));
     }
     member_.wait();
-    if (kernels_.converts_inner) {
+    if (network_.gated || kernels_.converts_inner) {
       for (int block = begin; block < end; block++)
-        convert(floats(block), layer.feed_forward[block].inner.columns, operand(block));
+        finish_inner(floats(block), layer.feed_forward[block].output.depth, operand(block));
       member_.wait();
     }
     for (int block = begin; block < end; block++)
@@ -195,7 +212,8 @@ Norm Pass::norm_of(const NormWeights& weights) const {
           .weight = weights.weight.floats(),
           .bias = weights.bias.floats(),
           .eps = network_.eps,
-          .operand = x_};
+          .operand = x_,
+          .centred = !network_.rms_norm};
 }
 
 // x = norm(hidden), and hidden too if it is kept. Without a norm, x = hidden.
@@ -236,6 +254,17 @@ void Pass::linear(const void* x, const Matrix& matrix, Activation activation, In
                    .scratch = scratch_,
                    .begin = columns.begin,
                    .end = columns.end});
+}
+
+void Pass::finish_inner(float* floats, int columns, void* operand) {
+  if (!network_.gated) return convert(floats, columns, operand);
+  kernels_.gate({.floats = floats,
+                 .rows = tokens_,
+                 .columns = columns,
+                 .activation = network_.activation,
+                 .operand = operand,
+                 .begin = rows_.begin,
+                 .end = rows_.end});
 }
 
 void Pass::convert(const float* floats, int columns, void* operand) {

@@ -10,7 +10,7 @@
 namespace bothways {
 namespace {
 
-constexpr int kInnerBlock = 512;
+constexpr int kInnerBlock = 512;  // of a gated one half as many, as there are two numbers to each
 
 int rounded(int count, int step) { return (count + step - 1) / step * step; }
 
@@ -27,7 +27,7 @@ class Packer {
       : network_(network),
         tensors_(tensors),
         kernels_(kernels),
-        head_size_(rounded(network.head_size(), kernels.head_group)) {}
+        head_size_(turns() ? 2 * rounded(network.head_size() / 2, kGroup) : rounded(network.head_size(), kernels.head_group)) {}
 
   int head_size() const { return head_size_; }
 
@@ -39,7 +39,9 @@ class Packer {
 
   NormWeights norm(const std::string& name, int size) const {
     if (!tensors_(name + ".weight", size).data) return {};
-    return {vector(name + ".weight", size), vector(name + ".bias", size)};
+    Buffer bias = optional_vector(name + ".bias", size);
+    if (!bias.data()) bias = Buffer(whole_groups(size) * sizeof(float));
+    return {vector(name + ".weight", size), std::move(bias)};
   }
 
   void plan(Layer& layer, int number) {
@@ -59,6 +61,25 @@ class Packer {
     copy(table("relative_bias", count), 0, count, bias.floats());
     for (size_t i = 0; i < count; i++) bias.floats()[i] *= kernels_.score_unit;
     return bias;
+  }
+
+  // Cosines and sines of position * frequency, in float32 as transformers has them: their rounding is far from nothing at high
+  // positions, and networks were trained with it.
+  std::vector<Buffer> angles() const {
+    std::vector<Buffer> sets;
+    const int pairs = network_.head_size() / 2;
+    for (int set = 0; set <= *std::max_element(network_.rotary.begin(), network_.rotary.end()); set++) {
+      const Buffer frequencies = vector("rotary." + std::to_string(set), pairs);
+      Buffer& result = sets.emplace_back(sizeof(float) * network_.positions * head_size_);
+      for (int position = 0; position < network_.positions; position++)
+        for (int pair = 0; pair < pairs; pair++) {
+          const double angle = (float)position * frequencies.floats()[pair];
+          float* out = result.floats() + (ptrdiff_t)position * head_size_ + pair / kGroup * 2 * kGroup + pair % kGroup;
+          out[0] = (float)std::cos(angle);
+          out[kGroup] = (float)std::sin(angle);
+        }
+    }
+    return sets;
   }
 
   void plan_projection(Matrix& matrix) {
@@ -102,6 +123,22 @@ class Packer {
     return result;
   }
 
+  // Empty if there is none.
+  Buffer optional_vector(const std::string& name, int count) const {
+    return tensors_(name, count).data ? vector(name, count) : Buffer();
+  }
+
+  bool turns() const { return std::any_of(network_.rotary.begin(), network_.rotary.end(), [](int set) { return set >= 0; }); }
+
+  // Which of a head's columns stands in a stored one, or -1 for none. Pairs that are turned stand 16 columns apart (Rotate).
+  int source(int part, int stored) const {
+    const int size = network_.head_size();
+    if (part == 2 || !turns()) return stored < size ? stored : -1;
+    const int pair = stored / (2 * kGroup) * kGroup + stored % kGroup, second = stored / kGroup % 2;
+    if (pair >= size / 2) return -1;
+    return network_.interleaved ? 2 * pair + second : pair + second * (size / 2);
+  }
+
   void add(Matrix& matrix, int columns, int depth, Fetch fetch) {
     matrix.columns = columns;
     matrix.depth = depth;
@@ -116,17 +153,24 @@ class Packer {
     const char* const names[] = {"query", "key", "value"};
     std::vector<Table> parts;
     Buffer bias(sizeof(float) * 3 * part_columns);
+    // The row of a part's weight that makes a column: a few key heads may serve more query heads, group by group.
+    const auto row_of = [=, this](int part, int column) {
+      const int head = column / stored, within = source(part, column % stored);
+      return within < 0 ? -1 : (part == 0 ? head : head * network_.key_heads / network_.heads) * size + within;
+    };
     for (int part = 0; part < 3; part++) {
       const std::string name = prefix + names[part];
-      parts.push_back(table(name + ".weight", (size_t)hidden * hidden));
-      const Buffer given = vector(name + ".bias", hidden);
-      for (int i = 0; i < hidden; i++)
-        bias.floats()[part * part_columns + i / size * stored + i % size] = given.floats()[i] * scale(part);
+      const int rows = part == 0 ? hidden : network_.key_heads * size;
+      parts.push_back(table(name + ".weight", (size_t)rows * hidden));
+      const Buffer given = optional_vector(name + ".bias", rows);
+      for (int column = 0; given.data() && column < part_columns; column++)
+        if (const int row = row_of(part, column); row >= 0)
+          bias.floats()[part * part_columns + column] = given.floats()[row] * scale(part);
     }
     add(matrix, 3 * part_columns, hidden, [=, this](int column, float* out) {
-      const int part = column / part_columns, head = column % part_columns / stored, within = column % stored;
-      if (within >= size) return;
-      copy(parts[part], (size_t)(head * size + within) * hidden, hidden, out);
+      const int part = column / part_columns, row = row_of(part, column % part_columns);
+      if (row < 0) return;
+      copy(parts[part], (size_t)row * hidden, hidden, out);
       if (part == 0)
         for (int k = 0; k < hidden; k++) out[k] *= scale(part);
     });
@@ -143,25 +187,39 @@ class Packer {
       for (int head = 0; head < network_.heads; head++)
         copy(from, (size_t)column * hidden + head * size, size, out + (ptrdiff_t)head * stored);
     });
-    matrix.bias = vector(name + ".bias", hidden);
+    matrix.bias = optional_vector(name + ".bias", hidden);
   }
 
   void plan_feed_forward(std::vector<FeedForward>& blocks, const std::string& prefix) {
-    const int hidden = network_.hidden, inner = network_.inner;
-    const Table up = table(prefix + "inner.weight", (size_t)inner * hidden);
+    const int hidden = network_.hidden, inner = network_.inner, most = network_.gated ? kInnerBlock / 2 : kInnerBlock;
     const Table down = table(prefix + "output.weight", (size_t)hidden * inner);
-    const Buffer up_bias = vector(prefix + "inner.bias", inner);
-    blocks.resize((inner + kInnerBlock - 1) / kInnerBlock);
+    blocks.resize((inner + most - 1) / most);
     for (size_t i = 0; i < blocks.size(); i++) {
-      const int begin = (int)i * kInnerBlock, size = std::min(kInnerBlock, inner - begin);
-      add(blocks[i].inner, size, hidden,
-          [=, this](int column, float* out) { copy(up, (size_t)(begin + column) * hidden, hidden, out); });
+      const int begin = (int)i * most, size = std::min(most, inner - begin);
+      plan_inner(blocks[i].inner, prefix, begin, size);
       add(blocks[i].output, hidden, size,
           [=, this](int column, float* out) { copy(down, (size_t)column * inner + begin, size, out); });
-      blocks[i].inner.bias = Buffer(whole_groups(size) * sizeof(float));
-      std::memcpy(blocks[i].inner.bias.data(), up_bias.floats() + begin, size * sizeof(float));
     }
-    blocks[0].output.bias = vector(prefix + "output.bias", hidden);
+    blocks[0].output.bias = optional_vector(prefix + "output.bias", hidden);
+  }
+
+  // The inner columns [begin, begin + size); of a gated network first their gates, filled up to whole groups.
+  void plan_inner(Matrix& matrix, const std::string& prefix, int begin, int size) {
+    const int hidden = network_.hidden, whole = whole_groups(size);
+    std::vector<Table> halves;
+    Buffer bias(2 * whole * sizeof(float));
+    std::vector<const char*> names = {"inner"};
+    if (network_.gated) names = {"gate", "inner"};
+    for (const char* name : names) {
+      const Buffer given = optional_vector(prefix + name + ".bias", network_.inner);
+      if (given.data())
+        std::memcpy(bias.floats() + whole * halves.size(), given.floats() + begin, size * sizeof(float));
+      halves.push_back(table(prefix + name + ".weight", (size_t)network_.inner * hidden));
+    }
+    add(matrix, network_.gated ? 2 * whole : size, hidden, [=, this](int column, float* out) {
+      if (column % whole < size) copy(halves[column / whole], (size_t)(begin + column % whole) * hidden, hidden, out);
+    });
+    matrix.bias = std::move(bias);
   }
 
   void pack_panel(const Panel& panel, Workspace& workspace) const {
@@ -204,7 +262,8 @@ Weights pack_weights(const Network& network, const Tensors& tensors, const Kerne
   const auto table = [&](const char* name, int rows) { return packer.table(name, (size_t)rows * network.embedding); };
   Weights weights;
   weights.word = table("embeddings.word", network.vocabulary);
-  weights.position = table("embeddings.position", network.positions);
+  weights.position = tensors("embeddings.position", (size_t)network.positions * network.embedding);
+  if (!network.rotary.empty()) weights.angles = packer.angles();
   weights.token_type = {nullptr, Dtype::f32};
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
   weights.embeddings_norm = packer.norm("embeddings.norm", network.embedding);

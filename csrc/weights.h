@@ -13,12 +13,17 @@ namespace bothways {
 
 // What a network is (the C++ side of Python's Spec).
 struct Network {
-  int vocabulary = 0, positions = 0, token_types = 0, embedding = 0, hidden = 0, heads = 0, inner = 0;
+  int vocabulary = 0, positions = 0, token_types = 0, embedding = 0, hidden = 0, heads = 0, key_heads = 0, inner = 0;
   Activation activation = Activation::none;
   float eps = 0;
   int reach = 0;  // of the relative bias: keys further away have what the outermost have
   bool pre_norm = false;          // norms stand before attention and the feed-forward part, not behind them
-  std::vector<int> stored_layers;  // for every layer, the number of the stored one whose weights it uses
+  bool rms_norm = false;
+  bool gated = false;        // inner columns are activation(gate) * inner
+  bool interleaved = false;  // which columns a rotary pair is: 2 i and 2 i + 1, else i and i + head size / 2
+  // For every layer: the stored one whose weights it uses, the rotary frequencies it turns heads by, or -1, and how far away
+  // the furthest key is that a query sees, or -1 for all.
+  std::vector<int> stored_layers, rotary, windows;
 
   int layers() const { return (int)stored_layers.size(); }
   int head_size() const { return hidden / heads; }
@@ -42,7 +47,7 @@ struct NormWeights {
 
 // A range of the feed-forward part's inner columns: computing it block by block keeps `inner` in the cache.
 struct FeedForward {
-  Matrix inner, output;
+  Matrix inner, output;  // a gated one's inner columns: whole groups of gates, then of values
 };
 
 struct Layer {
@@ -54,7 +59,8 @@ struct Layer {
 };
 
 struct Weights {
-  Table word, position, token_type;  // where the checkpoint has them
+  Table word, position, token_type;  // where the checkpoint has them; the last two if it does
+  std::vector<Buffer> angles;        // for each of the network's rotary frequencies (Rotate::angles)
   NormWeights embeddings_norm;
   Buffer relative_bias;  // (N, 2 * reach + 1) in units of score_unit, or none
   Matrix projection;  // of embeddings to hidden; without columns if they are hidden already

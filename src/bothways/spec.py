@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "Spec"]
+__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "Rotary", "Spec"]
 
 #: The activations that the engines compute, by Bothways' own names.
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh")
@@ -65,6 +65,14 @@ class EmbedSpec:
 
 
 @dataclass(frozen=True)
+class Rotary:
+    """By what angles queries and keys are turned: pair i of D / 2 by position * factor / base ** (2 * i / D)."""
+
+    base: float
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Spec:
     """What an encoder's network is: everything an engine needs besides the weights.
 
@@ -77,7 +85,7 @@ class Spec:
         inner_size: I, width of the feed-forward part.
         activation: One of `ACTIVATIONS`.
         norm_eps: Added to the variance in every layer norm.
-        num_positions: P, rows of the position table.
+        num_positions: P, rows of the position table, or the positions that a network without one is made for.
         position_offset: The row that a sequence's first token takes (RoBERTa: padding id + 1).
         padding_id: A token with this id takes row `padding_id` and does not count as a
             position (RoBERTa's rule); None where every token counts.
@@ -90,6 +98,16 @@ class Spec:
             0 for none.
         pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
             else behind each, after its input is added again.
+        first_norm: Of a network with `pre_norm`, whether the first layer's attention has a norm before it.
+        position_table: Whether the embeddings have a position table.
+        rotary: For every layer, how queries and keys are turned by their positions; () where they are not.
+        rotary_interleaved: A pair that is turned is a head's values 2 i and 2 i + 1 (RoFormer); else i and i + D / 2.
+        windows: For every layer, how many tokens away the furthest key is that a query sees, or None for all; () where
+            every layer sees all.
+        rms_norm: Norms divide by the root of the mean square and subtract no mean (RMSNorm).
+        gated: The feed-forward part's inner values are activation(gate(x)) * inner(x), else activation(inner(x)).
+        num_key_heads: Heads of keys and of values, each for as many neighbouring heads of queries; None for N.
+        unbiased: The linear layers without a bias, by canonical name, and "norm" where norms have none.
         stored_layers: For every layer, the number of the stored one whose weights it uses; () where each has its own.
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
@@ -113,6 +131,15 @@ class Spec:
     embedding_norm: bool = True
     relative_buckets: int = 0
     pre_norm: bool = False
+    first_norm: bool = True
+    position_table: bool = True
+    rotary: tuple[Rotary, ...] = ()
+    rotary_interleaved: bool = False
+    windows: tuple[int | None, ...] = ()
+    rms_norm: bool = False
+    gated: bool = False
+    num_key_heads: int | None = None
+    unbiased: frozenset[str] = frozenset()
     stored_layers: tuple[int, ...] = ()
     pooler: bool = False
     pooler_reason: str = ""
@@ -133,6 +160,11 @@ class Spec:
         """E, values in a row of the embedding tables."""
         return self.hidden_size if self.embedding_size is None else self.embedding_size
 
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and of values."""
+        return self.num_heads if self.num_key_heads is None else self.num_key_heads
+
     def stored_layer(self, number: int) -> int:
         """The number of the stored layer whose weights a layer uses."""
         return self.stored_layers[number] if self.stored_layers else number
@@ -148,10 +180,12 @@ class Spec:
         layer = self._layer_shapes()
         for n in sorted({self.stored_layer(number) for number in range(self.num_layers)}):
             shapes |= {f"layers.{n}.{name}": shape for name, shape in layer.items()}
+        if not self.first_norm:
+            shapes = {name: shape for name, shape in shapes.items() if not name.startswith("layers.0.attention_norm.")}
         if self.relative_buckets:
             shapes["relative_bias"] = (self.relative_buckets, self.num_heads)
         if self.pre_norm:
-            shapes |= _norm_shapes("final_norm", hidden)
+            shapes |= self._norm("final_norm", hidden)
         if self.pooler:
             shapes |= _linear_shapes("pooler", hidden, hidden)
         return shapes
@@ -160,10 +194,11 @@ class Spec:
         width = self.embedding_width
         shapes: dict[str, tuple[int, ...]] = {
             "embeddings.word": (self.vocab_size, width),
-            "embeddings.position": (self.num_positions, width),
         }
+        if self.position_table:
+            shapes["embeddings.position"] = (self.num_positions, width)
         if self.embedding_norm:
-            shapes |= _norm_shapes("embeddings.norm", width)
+            shapes |= self._norm("embeddings.norm", width)
         if self.num_token_types:
             shapes["embeddings.token_type"] = (self.num_token_types, width)
         if self.num_task_types:
@@ -173,20 +208,24 @@ class Spec:
         return shapes
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
-        hidden, inner = self.hidden_size, self.inner_size
+        hidden, inner, keys = self.hidden_size, self.inner_size, self.key_heads * self.head_size
+        linears = {"query": (hidden, hidden), "key": (keys, hidden), "value": (keys, hidden)}
+        linears |= {"attention_output": (hidden, hidden), "inner": (inner, hidden), "output": (hidden, inner)}
+        if self.gated:
+            linears["gate"] = (inner, hidden)
         shapes: dict[str, tuple[int, ...]] = {}
-        for name in ("query", "key", "value", "attention_output"):
-            shapes |= _linear_shapes(name, hidden, hidden)
-        shapes |= _linear_shapes("inner", inner, hidden)
-        shapes |= _linear_shapes("output", hidden, inner)
+        for name, (rows, columns) in linears.items():
+            shapes[f"{name}.weight"] = (rows, columns)
+            if name not in self.unbiased:
+                shapes[f"{name}.bias"] = (rows,)
         for name in ("attention_norm", "output_norm"):
-            shapes |= _norm_shapes(name, hidden)
+            shapes |= self._norm(name, hidden)
         return shapes
+
+    def _norm(self, name: str, size: int) -> dict[str, tuple[int, ...]]:
+        weight: dict[str, tuple[int, ...]] = {f"{name}.weight": (size,)}
+        return weight if "norm" in self.unbiased else weight | {f"{name}.bias": (size,)}
 
 
 def _linear_shapes(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-
-
-def _norm_shapes(name: str, size: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}

@@ -12,11 +12,11 @@ from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
-from bothways.engines.positions import REACH, bias_by_distance
+from bothways.engines.positions import REACH, bias_by_distance, frequencies
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
-from bothways.spec import Spec
+from bothways.spec import Rotary, Spec
 
 __all__ = ["NativeEngine", "level_in_force"]
 
@@ -49,9 +49,21 @@ def _network(spec: Spec) -> _native.Network:
     network.eps = spec.norm_eps
     network.reach = REACH if spec.relative_buckets else 0
     network.pre_norm = spec.pre_norm
+    network.rms_norm = spec.rms_norm
+    network.gated = spec.gated
+    network.key_heads = spec.key_heads
+    network.interleaved = spec.rotary_interleaved
+    rotaries = _rotaries(spec)
+    network.rotary = [rotaries.index(rotary) for rotary in spec.rotary] or [-1] * spec.num_layers
+    network.windows = [-1 if window is None else window for window in spec.windows] or [-1] * spec.num_layers
     network.stored_layers = [spec.stored_layer(n) for n in range(spec.num_layers)]
     network.activate(spec.activation)
     return network
+
+
+def _rotaries(spec: Spec) -> list[Rotary]:
+    """The different ones, in the order of their first layer."""
+    return list(dict.fromkeys(spec.rotary))
 
 
 def _add_task_type(tensors: Mapping[str, Tensor]) -> FloatArray:
@@ -92,6 +104,8 @@ class NativeEngine:
         arrays = {name: (tensor.array, tensor.dtype) for name, tensor in tensors.items()}
         if spec.num_task_types:
             arrays["embeddings.token_type"] = (_add_task_type(tensors), "F32")
+        for n, rotary in enumerate(_rotaries(spec)):
+            arrays[f"rotary.{n}"] = (frequencies(rotary, spec.head_size), "F32")
         if spec.relative_buckets:
             arrays["relative_bias"] = (bias_by_distance(tensors["relative_bias"].float32()), "F32")
         return _native.Model(arrays, _network(spec), level=self.level, dtype=self.dtype, threads=self.threads)

@@ -1,4 +1,7 @@
-"""What position schemes are made of, for every engine: biases by distance. N heads."""
+"""What position schemes are made of, for every engine: biases by distance, frequencies of rotation.
+
+Letters used for shapes: N heads, D head size.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
+from bothways.spec import Rotary
 
-__all__ = ["REACH", "bias_by_distance"]
+__all__ = ["REACH", "bias_by_distance", "frequencies"]
 
 #: Keys further away than this share the outermost bias (T5's largest distance, which MPNet has too).
 REACH = 128
@@ -31,3 +35,13 @@ def _buckets(distances: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int
     ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near)) / np.float32(math.log(REACH / near))
     far = np.minimum(near + (ratio * np.float32(half - near)).astype(np.int64), half - 1)
     return np.where(distances > 0, half, 0) + np.where(size < near, size, far)
+
+
+def frequencies(rotary: Rotary, size: int) -> FloatArray:
+    """(D / 2,) the angle between two neighbouring positions, for each pair of a head's values.
+
+    Rounded to float32 on the way as in transformers' modeling_rope_utils.py (Su et al., RoFormer, 2021).
+    """
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    result: FloatArray = np.float32(rotary.factor) / np.float32(rotary.base) ** exponents
+    return result

@@ -12,14 +12,33 @@ from bothways.families.bert import BERT
 from bothways.families.distilbert import DISTILBERT
 from bothways.families.electra import ELECTRA
 from bothways.families.ernie import ERNIE
+from bothways.families.eurobert import EUROBERT
+from bothways.families.gte import GTE
 from bothways.families.megatron_bert import MEGATRON_BERT
+from bothways.families.modernbert import MODERNBERT
 from bothways.families.mpnet import MPNET
+from bothways.families.nomic_bert import NOMIC_BERT
 from bothways.families.roberta import ROBERTA
+from bothways.families.roformer import ROFORMER
 
 __all__ = ["FAMILIES", "Family", "find"]
 
 #: Every family, in alphabetical order.
-FAMILIES = (ALBERT, BERT, DISTILBERT, ELECTRA, ERNIE, MEGATRON_BERT, MPNET, ROBERTA)
+FAMILIES = (
+    ALBERT,
+    BERT,
+    DISTILBERT,
+    ELECTRA,
+    ERNIE,
+    EUROBERT,
+    GTE,
+    MEGATRON_BERT,
+    MODERNBERT,
+    MPNET,
+    NOMIC_BERT,
+    ROBERTA,
+    ROFORMER,
+)
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bothways.errors import CheckpointError
-from bothways.families.base import Config, Family, read_size
+from bothways.families.base import Config, Family, read_flag, read_size
 from bothways.families.bert import NAMES, read_spec
 from bothways.spec import Spec
 
@@ -14,9 +13,7 @@ __all__ = ["ERNIE"]
 
 def _spec(config: Config) -> Spec:
     spec = read_spec(config, "ernie")
-    used = config.get("use_task_id") or False
-    if not isinstance(used, bool):
-        raise CheckpointError(f"config.json: use_task_id is {used!r:.100}, it must be true or false")
+    used = read_flag(config, "use_task_id", False)
     return replace(spec, num_task_types=read_size(config, "task_type_vocab_size") if used else 0)
 
 
