@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.errors import CheckpointError
 from bothways.families.base import (
     Config,
     Family,
@@ -12,6 +12,7 @@ from bothways.families.base import (
     read_flag,
     read_layers,
     read_size,
+    refuse_unless,
     refuse_variants,
     with_bias,
 )
@@ -26,11 +27,7 @@ def _spec(config: Config) -> Spec:
     hidden, heads = read_size(config, "hidden_size"), read_size(config, "num_attention_heads")
     check_heads(hidden, heads)
     size = hidden // heads
-    if config.get("head_dim") not in (None, size):
-        raise UnsupportedModel(
-            f"config.json: head_dim is {config['head_dim']!r:.100}, but Bothways computes {size} only, "
-            f"which is hidden size {hidden} shared by {heads} heads"
-        )
+    refuse_unless(config, head_dim=size)
     key_heads = read_size(
         config if config.get("num_key_value_heads") else {"num_key_value_heads": heads}, "num_key_value_heads"
     )

@@ -69,7 +69,7 @@ def _layer_kinds(config: Config, layers: int) -> list[str]:
         raise CheckpointError(
             f"config.json: layer_types is {kinds!r:.100}, it must be a list of {layers} kinds of layer"
         )
-    foreign = [kind for kind in kinds if kind not in _BASES]
+    foreign = [kind for kind in kinds if kind not in tuple(_BASES)]  # some may not be hashable
     if foreign:
         raise UnsupportedModel(
             f"config.json: layer_types has {foreign[0]!r:.100}; Bothways computes {' and '.join(_BASES)}"

@@ -21,6 +21,7 @@ def _spec(config: Config) -> Spec:
     """Read config.json as the checkpoints' own code spells it (n_embd), or as transformers does (hidden_size)."""
     own = "n_embd" in config
     spec = read_spec(_spelled_as_bert(config) if own else config, "nomic_bert", own_code=True)
+    refuse_unless(config, head_dim=spec.head_size)
     check_even(spec)
     if own:
         rotary = Rotary(read_base({"rotary_emb_base": _BASE, **config}, "rotary_emb_base"))
