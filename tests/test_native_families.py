@@ -12,6 +12,7 @@ from reference import ReferenceEngine
 from test_native import check_against
 from tiny_checkpoints import save_model
 
+from bothways import _native
 from bothways.checkpoint import open_checkpoint
 from bothways.engines.base import Rows
 from bothways.engines.native import NativeEngine
@@ -111,3 +112,27 @@ def test_batches_and_threads_change_no_bit(
         np.testing.assert_array_equal(alone.rows, expected)
         assert alone.layers is not None
         np.testing.assert_array_equal(alone.layers[-1], expected)
+
+
+def test_a_network_that_contradicts_itself_is_refused() -> None:
+    network = _native.Network()
+
+    def load() -> None:
+        _native.Model({}, network, level="generic", dtype="float32", threads=1)
+
+    with pytest.raises(ValueError, match="hidden must be a positive multiple of heads"):
+        load()
+    network.hidden = network.embedding = network.inner = 6
+    network.heads = 2
+    with pytest.raises(ValueError, match="heads must be a multiple of key_heads"):
+        load()
+    network.key_heads = 1
+    network.stored_layers = [0]
+    with pytest.raises(ValueError, match="one number for each layer"):
+        load()
+    network.rotary = network.windows = [-1]
+    with pytest.raises(ValueError, match="tensor 'embeddings.word' is missing"):
+        load()
+    network.stored_layers = [1]
+    with pytest.raises(ValueError, match="a stored layer's number is out of range"):
+        load()

@@ -79,6 +79,13 @@ def test_heads_that_can_not_be_paired_are_refused(model_type: str) -> None:
         spec_of(model_type, num_attention_heads=4)
 
 
+@pytest.mark.parametrize("model_type", ROTARY)
+def test_positions_without_end_are_an_error(model_type: str) -> None:
+    assert spec_of(model_type, max_position_embeddings=2**17).max_tokens == 2**17
+    with pytest.raises(CheckpointError, match="the longest text is 131073 tokens, it must be 131072 at most"):
+        spec_of(model_type, max_position_embeddings=2**17 + 1)
+
+
 def test_nomics_own_config_says_what_transformers_config_says() -> None:
     assert nomic() == spec_of("nomic_bert", hidden_act="silu", layer_norm_eps=1e-12)
     assert nomic(activation_function="geglu").activation == "gelu"

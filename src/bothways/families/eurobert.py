@@ -16,7 +16,7 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
-from bothways.families.rotary import check_even, read_rotary
+from bothways.families.rotary import check_turnable, read_rotary
 from bothways.spec import Spec
 
 __all__ = ["EUROBERT"]
@@ -56,7 +56,7 @@ def _spec(config: Config) -> Spec:
         num_key_heads=None if key_heads == heads else key_heads,
         unbiased=frozenset({"norm"}.union(*(n for key, n in linears.items() if not read_flag(config, key, False)))),
     )
-    check_even(spec)
+    check_turnable(spec)
     return spec
 
 

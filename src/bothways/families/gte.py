@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bothways.families.base import Config, Family, refuse_unless, with_bias
 from bothways.families.bert import read_spec
-from bothways.families.rotary import check_even, read_rotary
+from bothways.families.rotary import check_turnable, read_rotary
 from bothways.spec import Spec
 
 __all__ = ["GTE"]
@@ -17,7 +17,7 @@ _BASE = 160_000.0
 def _spec(config: Config) -> Spec:
     refuse_unless(config, layer_norm_type="layer_norm", logn_attention_scale=False, logn_attention_clip1=False)
     spec = read_spec(config, "gte", own_code=True, positions="rope")
-    check_even(spec)
+    check_turnable(spec)
     rotary = read_rotary(config, default=_BASE, head_size=spec.head_size)
     return replace(
         spec,

@@ -17,7 +17,7 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
-from bothways.families.rotary import check_even, read_rotary
+from bothways.families.rotary import check_turnable, read_rotary
 from bothways.spec import Spec
 
 __all__ = ["MODERNBERT"]
@@ -55,7 +55,7 @@ def _spec(config: Config) -> Spec:
         gated=True,
         unbiased=_unbiased(config),
     )
-    check_even(spec)
+    check_turnable(spec)
     return spec
 
 

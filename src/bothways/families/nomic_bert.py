@@ -7,7 +7,7 @@ from dataclasses import replace
 from bothways.errors import UnsupportedModel
 from bothways.families.base import Config, Family, read_eps, read_layers, read_size, refuse_unless, with_bias
 from bothways.families.bert import read_spec
-from bothways.families.rotary import check_even, read_base, read_rotary
+from bothways.families.rotary import check_turnable, read_base, read_rotary
 from bothways.spec import Rotary, Spec
 
 __all__ = ["NOMIC_BERT"]
@@ -22,7 +22,7 @@ def _spec(config: Config) -> Spec:
     own = "n_embd" in config
     spec = read_spec(_spelled_as_bert(config) if own else config, "nomic_bert", own_code=True)
     refuse_unless(config, head_dim=spec.head_size)
-    check_even(spec)
+    check_turnable(spec)
     if own:
         rotary = Rotary(read_base({"rotary_emb_base": _BASE, **config}, "rotary_emb_base"))
     else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bothways.errors import UnsupportedModel
 from bothways.families.base import Config, Family, read_size, refuse_unless, with_bias
 from bothways.families.bert import NAMES, read_spec
-from bothways.families.rotary import check_even
+from bothways.families.rotary import check_turnable
 from bothways.spec import Rotary, Spec
 
 __all__ = ["ROFORMER"]
@@ -21,7 +21,7 @@ def _spec(config: Config) -> Spec:
         raise UnsupportedModel("config.json: rotary_value is true, but Bothways turns queries and keys only")
     # RoFormerV2 has the same model_type; its checkpoints say so by these keys.
     refuse_unless(config, norm_type="layer_norm", use_bias=True)
-    check_even(spec)
+    check_turnable(spec)
     size = read_size({"embedding_size": spec.hidden_size, **config}, "embedding_size")
     return replace(
         spec,
