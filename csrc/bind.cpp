@@ -86,7 +86,7 @@ class PythonTensors {
 
   Table operator()(const std::string& name, size_t count) const {
     const auto found = entries_.find(name);
-    if (found == entries_.end()) throw std::invalid_argument("tensor '" + name + "' is missing");
+    if (found == entries_.end()) return {nullptr, Dtype::f32};
     if (found->second.count != count)
       throw std::invalid_argument("tensor '" + name + "' has " + std::to_string(found->second.count) + " values, not " +
                                   std::to_string(count));
@@ -109,13 +109,22 @@ struct PythonModel {
   std::unique_ptr<Model> model;
 };
 
-void make_model(PythonModel* self, const nb::dict& arrays, int vocabulary, int positions, int token_types, int hidden, int layers,
-                int heads, int inner, const std::string& activation, float eps, const std::string& level_name,
+void check_network(const Network& network) {
+  if (network.hidden <= 0 || network.embedding <= 0 || network.heads <= 0 || network.inner <= 0 || network.reach < 0 ||
+      network.hidden % network.heads)
+    throw std::invalid_argument("hidden must be a positive multiple of heads, embedding and inner positive, reach not negative");
+  if (network.key_heads <= 0 || network.heads % network.key_heads)
+    throw std::invalid_argument("heads must be a multiple of key_heads, which must be positive");
+  if (network.rotary.size() != network.stored_layers.size() || network.windows.size() != network.stored_layers.size())
+    throw std::invalid_argument("stored_layers, rotary and windows must have one number for each layer");
+  for (int stored : network.stored_layers)
+    if (stored < 0 || stored >= network.layers()) throw std::invalid_argument("a stored layer's number is out of range");
+}
+
+void make_model(PythonModel* self, const nb::dict& arrays, const Network& network, const std::string& level_name,
                 const std::string& dtype, int threads) {
-  if (hidden <= 0 || layers < 0 || heads <= 0 || inner <= 0 || hidden % heads)
-    throw std::invalid_argument("hidden must be a positive multiple of heads, inner positive, layers not negative");
+  check_network(network);
   if (threads <= 0) throw std::invalid_argument("threads must be at least 1, got " + std::to_string(threads));
-  const Network network{vocabulary, positions, token_types, hidden, layers, heads, inner, activation_by_name(activation), eps};
   const Kernels& table = kernels(level(level_name), dtype);
   PythonTensors tensors(arrays);
   std::unique_ptr<Model> model;
@@ -123,7 +132,7 @@ void make_model(PythonModel* self, const nb::dict& arrays, int vocabulary, int p
     nb::gil_scoped_release release;
     model = std::make_unique<Model>(network, std::cref(tensors), table, threads);
   }
-  new (self) PythonModel{std::move(tensors), hidden, layers, heads, std::move(model)};
+  new (self) PythonModel{std::move(tensors), network.hidden, network.layers(), network.heads, std::move(model)};
 }
 
 nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, const IntsIn& token_types, const IntsIn& starts,
@@ -290,12 +299,31 @@ NB_MODULE(_native, m) {
         },
         "level"_a, "dtype"_a, "tokens"_a, "heads"_a, "size"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
         "Operations a second of one thread's attention of one sequence of this shape.");
+  nb::class_<Network>(m, "Network", "What a network is: see Network in csrc/weights.h.")
+      .def(nb::init<>())
+      .def_rw("vocabulary", &Network::vocabulary)
+      .def_rw("positions", &Network::positions)
+      .def_rw("token_types", &Network::token_types)
+      .def_rw("embedding", &Network::embedding)
+      .def_rw("hidden", &Network::hidden)
+      .def_rw("heads", &Network::heads)
+      .def_rw("key_heads", &Network::key_heads)
+      .def_rw("inner", &Network::inner)
+      .def_rw("eps", &Network::eps)
+      .def_rw("reach", &Network::reach)
+      .def_rw("pre_norm", &Network::pre_norm)
+      .def_rw("rms_norm", &Network::rms_norm)
+      .def_rw("gated", &Network::gated)
+      .def_rw("interleaved", &Network::interleaved)
+      .def_rw("stored_layers", &Network::stored_layers)
+      .def_rw("rotary", &Network::rotary)
+      .def_rw("windows", &Network::windows)
+      .def("activate", [](Network& network, const std::string& name) { network.activation = activation_by_name(name); },
+           "name"_a, "Set the activation; ValueError if it is unknown.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
-      .def("__init__", &make_model, "tensors"_a, nb::kw_only(), "vocabulary"_a, "positions"_a, "token_types"_a, "hidden"_a,
-           "layers"_a, "heads"_a, "inner"_a, "activation"_a, "eps"_a, "level"_a, "dtype"_a, "threads"_a,
-           nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], *, "
-                   "vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, "
-                   "activation: str, eps: float, level: str, dtype: str, threads: int) -> None"))
+      .def("__init__", &make_model, "tensors"_a, "network"_a, nb::kw_only(), "level"_a, "dtype"_a, "threads"_a,
+           nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], network: Network, *, "
+                   "level: str, dtype: str, threads: int) -> None"))
       .def("encode", &encode, "ids"_a.noconvert(), "positions"_a.noconvert(), "token_types"_a.noconvert(),
            "starts"_a.noconvert(), nb::kw_only(), "rows"_a, "hidden_states"_a,
            "attentions"_a,

@@ -18,8 +18,8 @@ enum class Dtype { f32, f16, bf16 };
 enum class Activation { none, gelu, gelu_tanh, gelu_fast, quick_gelu, relu, silu, tanh };
 
 // Where a product goes: storage with room for `rows` rows, or added to hidden rows. `inner` is for another product
-// to read: floats if the table converts them first, else an operand.
-enum class Into { inner, heads, hidden };
+// to read: floats if the table converts them first, else an operand. `floats` are for `gate`.
+enum class Into { inner, floats, heads, hidden };
 
 // Columns are stored in groups of 16; storage always has room for whole groups, and fills the rest with zeros.
 constexpr int kGroup = 16;
@@ -56,17 +56,24 @@ struct Attention {
   float* scratch;            // attention_scratch(end - begin, head_size) floats
   float* probabilities;      // (num_heads, end - begin, end - begin), or null
   int first_head = 0, last_head = kAll;  // the heads to compute, the last not among them
+  // (num_heads, 2 * reach + 1), or null: added to a score by how far its key is behind the query, from -reach to reach, in
+  // units of score_unit; keys further away have the outermost.
+  const float* bias = nullptr;
+  int reach = 0;
+  int window = kAll;  // keys further away from a query have no share
 };
 
 // hidden = (hidden - mean) / sqrt(variance + eps) * weight + bias, kept and also written as an operand.
 struct Norm {
   float* hidden;
   int stride, rows, columns;
-  const float* weight;  // whole_groups(columns) floats, as is bias
+  const float* weight;  // whole_groups(columns) floats, as is bias; null for no norm: the operand is hidden as it is
   const float* bias;
   float eps;
   void* operand;
   int begin = 0, end = kAll;  // the rows to compute
+  float* room = nullptr;      // whole_groups(columns) floats for a row on its way to the operand: hidden stays as it is
+  bool centred = true;        // else the mean counts as 0 (RMS norm)
 };
 
 // operand = floats.
@@ -77,13 +84,33 @@ struct Convert {
   int begin = 0, end = kAll;  // the rows to convert
 };
 
+// operand = activation(gates) * values, which are the first and the second half of floats' whole groups. Floats are
+// written to.
+struct Gate {
+  float* floats;  // (rows, 2 * whole_groups(columns)), zeros past the columns of either half
+  int rows, columns;
+  Activation activation;
+  void* operand;              // (rows, columns)
+  int begin = 0, end = kAll;  // the rows to compute
+};
+
+// Turns each pair of a query's or a key's numbers by an angle of its position's: x, y = x cos - y sin, y cos + x sin. Of every
+// 32 columns the first 16 are pairs' x, the others their y.
+struct Rotate {
+  void* heads;  // rows of (queries | keys | values)
+  int rows, num_heads, head_size;  // head_size is a multiple of 32
+  const float* angles;             // by position: for every 32 columns 16 cosines, then 16 sines
+  const int32_t* positions;        // (rows)
+  int begin = 0, end = kAll;       // the rows to turn
+};
+
 // A table of the checkpoint, as it is stored.
 struct Table {
   const void* data;  // (rows, columns), aligned to its element, or null for no table
   Dtype dtype;
 };
 
-// hidden = word[id] + position[position] + token_type[token_type].
+// hidden = word[id] + position[position] + token_type[token_type], of the last two what is there.
 struct Embed {
   Table word, position, token_type;
   const int32_t* ids;
@@ -119,6 +146,8 @@ struct Kernels {
   void (*to_float)(const void* data, Dtype dtype, size_t count, float* out);
 
   void (*convert)(const Convert&);
+  void (*gate)(const Gate&);
+  void (*rotate)(const Rotate&);
 
   // Set where products (inner) or attention (context) can't write an operand, as it needs a whole row's numbers at once:
   // then they write floats, to be converted.

@@ -17,7 +17,7 @@ namespace {
 // enough for the activations that a step reads and writes to stay in the second-level cache, which is less than half of all.
 int chunk_tokens(const Network& network, const Weights& weights, const Kernels& kernels) {
   constexpr long kFewest = 128, kMost = 512;
-  if (network.layers == 0) return kMost;
+  if (network.layers() == 0) return kMost;
   const int inner = weights.layers[0].feed_forward[0].inner.columns;
   const long bytes = (sizeof(float) * network.hidden * kMost + kernels.operand_bytes(kMost, network.hidden) +
                       kernels.heads_bytes(kMost, network.heads, weights.head_size) + kernels.operand_bytes(kMost, inner)) /

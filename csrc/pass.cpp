@@ -28,7 +28,7 @@ Pass::Pass(const Network& network, const Weights& weights, const Kernels& kernel
       first_(batch.starts[chunk.begin]),
       tokens_(batch.starts[chunk.end] - first_),
       rows_(member.share(tokens_)),
-      stride_(whole_groups(network.hidden) + kGroup),
+      stride_(whole_groups(std::max(network.hidden, network.embedding)) + kGroup),
       context_(network.heads * weights.head_size) {}
 
 // A thread alone takes the feed-forward part block by block, so that `inner` stays in its cache. A team keeps all blocks,
@@ -47,12 +47,12 @@ Pass::Places Pass::places() const {
     at.end += in_lines(bytes);
   };
   take(at.hidden, sizeof(float) * whole_row_groups(tokens_) * stride_);
-  take(at.operand, kernels_.operand_bytes(tokens_, std::max(network_.hidden, context_)));
-  if (network_.layers == 0) return at;
+  take(at.operand, kernels_.operand_bytes(tokens_, std::max({network_.hidden, network_.embedding, context_})));
+  if (network_.layers() == 0) return at;
   take(at.heads, kernels_.heads_bytes(tokens_, network_.heads, weights_.head_size));
   take(at.inner, block_bytes() * blocks_at_once());
   const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
-  const size_t inner = kernels_.converts_inner ? block_bytes() * blocks_at_once() : 0;
+  const size_t inner = kernels_.converts_inner || network_.gated ? block_bytes() * blocks_at_once() : 0;
   take(at.floats, std::max(context, inner));
   return at;
 }
@@ -60,12 +60,12 @@ Pass::Places Pass::places() const {
 void Pass::reserve_shared(Workspace& workspace) const { workspace.activations.reserve(places().end); }
 
 void Pass::reserve_own(Workspace& own) const {
-  int longest = 0, deepest = std::max(network_.hidden, context_);
+  int longest = 0, deepest = std::max({network_.hidden, network_.embedding, context_});
   for (int i = chunk_.begin; i < chunk_.end; i++) longest = std::max(longest, batch_.length(i));
   for (const Layer& layer : weights_.layers)
     for (const FeedForward& block : layer.feed_forward) deepest = std::max(deepest, block.output.depth);
   own.scratch.reserve(std::max({sizeof(float) * kernels_.attention_scratch(longest, weights_.head_size),
-                                kernels_.linear_scratch(deepest), sizeof(float) * whole_groups(network_.hidden)}));
+                                kernels_.linear_scratch(deepest), sizeof(float) * stride_}));
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
@@ -78,17 +78,27 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
   floats_ = (float*)(room + at.floats);
   scratch_ = own.scratch.data();
   embed();
-  const NormWeights* ahead = &weights_.embeddings_norm;  // hidden still has to pass it
-  for (int number = 0; number < network_.layers; number++) {
-    const Layer& layer = weights_.layers[number];
-    norm(*ahead);
-    write_layer(number, output);
-    attend(layer, number, output);
-    norm(layer.attention_norm);
-    feed_forward(layer);
-    ahead = &layer.output_norm;
+  static const NormWeights kNone;
+  const bool pre = network_.pre_norm;
+  const NormWeights* ahead = &weights_.embeddings_norm;  // hidden still has to pass it, if any
+  if (weights_.projection.columns) {
+    project();
+    ahead = &kNone;
   }
-  last_norm(*ahead, rows, output);
+  for (int number = 0; number < network_.layers(); number++) {
+    const Layer& layer = weights_.layers[network_.stored_layers[number]];
+    if (ahead) norm(*ahead, Keep::yes);
+    write_layer(number, output);
+    if (pre) norm(layer.attention_norm, Keep::no);
+    attend(layer, number, output);
+    if (pre)
+      norm(layer.output_norm, Keep::no);
+    else
+      norm(layer.attention_norm, Keep::yes);
+    feed_forward(layer);
+    ahead = pre ? nullptr : &layer.output_norm;
+  }
+  last_norm(pre ? weights_.final_norm : *ahead, rows, output);
 }
 
 // Every row is normed by the member that embedded it, so none waits between.
@@ -101,15 +111,29 @@ void Pass::embed() {
                   .positions = batch_.positions + begin,
                   .token_types = batch_.token_types + begin,
                   .rows = rows_.end - rows_.begin,
-                  .columns = network_.hidden,
+                  .columns = network_.embedding,
                   .hidden = hidden_ + (ptrdiff_t)rows_.begin * stride_,
                   .stride = stride_});
+}
+
+// hidden = projection(norm(hidden)), from (T, E) to (T, H)
+void Pass::project() {
+  Norm rows = norm_of(weights_.embeddings_norm);
+  rows.columns = network_.embedding;
+  rows.begin = rows_.begin;
+  rows.end = rows_.end;
+  kernels_.norm(rows);
+  std::fill(hidden_ + (ptrdiff_t)rows_.begin * stride_, hidden_ + (ptrdiff_t)rows_.end * stride_, 0.0f);
+  member_.wait();
+  linear(x_, weights_.projection, Activation::none, Into::hidden, hidden_);
+  member_.wait();
 }
 
 // hidden += output(attention(heads(x)))
 void Pass::attend(const Layer& layer, int number, const Output& output) {
   linear(x_, layer.heads, Activation::none, Into::heads, heads_);
   member_.wait();
+  if (network_.rotary[number] >= 0) rotate(number);
   attention(number, output);
   member_.wait();
   if (kernels_.converts_context) {
@@ -117,6 +141,18 @@ void Pass::attend(const Layer& layer, int number, const Output& output) {
     member_.wait();
   }
   linear(x_, layer.attention_output, Activation::none, Into::hidden, hidden_);
+  member_.wait();
+}
+
+void Pass::rotate(int number) {
+  kernels_.rotate({.heads = heads_,
+                   .rows = tokens_,
+                   .num_heads = network_.heads,
+                   .head_size = weights_.head_size,
+                   .angles = weights_.angles[network_.rotary[number]].floats(),
+                   .positions = batch_.positions + first_,
+                   .begin = rows_.begin,
+                   .end = rows_.end});
   member_.wait();
 }
 
@@ -134,7 +170,10 @@ void Pass::attention(int number, const Output& output) {
                         .scratch = static_cast<float*>(scratch_),
                         .probabilities = output.attentions.empty() ? nullptr : output.attentions[i] + number * scores,
                         .first_head = heads.begin,
-                        .last_head = heads.end});
+                        .last_head = heads.end,
+                        .bias = weights_.relative_bias.floats(),
+                        .reach = network_.reach,
+                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number]});
   }
 }
 
@@ -147,13 +186,16 @@ void Pass::feed_forward(const Layer& layer) {
     const auto operand = [&](int block) -> void* { return inner_ + (block - begin) * bytes; };
     const auto floats = [&](int block) { return (float*)((char*)floats_ + (block - begin) * bytes); };
     for (int block = begin; block < end; block++) {
-      void* const out = kernels_.converts_inner ? floats(block) : operand(block);
-      linear(x_, layer.feed_forward[block].inner, network_.activation, Into::inner, out);
+      const Matrix& inner = layer.feed_forward[block].inner;
+      if (network_.gated)
+        linear(x_, inner, Activation::none, Into::floats, floats(block));
+      else
+        linear(x_, inner, network_.activation, Into::inner, kernels_.converts_inner ? floats(block) : operand(block));
     }
     member_.wait();
-    if (kernels_.converts_inner) {
+    if (network_.gated || kernels_.converts_inner) {
       for (int block = begin; block < end; block++)
-        convert(floats(block), layer.feed_forward[block].inner.columns, operand(block));
+        finish_inner(floats(block), layer.feed_forward[block].output.depth, operand(block));
       member_.wait();
     }
     for (int block = begin; block < end; block++)
@@ -170,12 +212,14 @@ Norm Pass::norm_of(const NormWeights& weights) const {
           .weight = weights.weight.floats(),
           .bias = weights.bias.floats(),
           .eps = network_.eps,
-          .operand = x_};
+          .operand = x_,
+          .centred = !network_.rms_norm};
 }
 
-// x = hidden = norm(hidden)
-void Pass::norm(const NormWeights& weights) {
+// x = norm(hidden), and hidden too if it is kept. Without a norm, x = hidden.
+void Pass::norm(const NormWeights& weights, Keep keep) {
   Norm rows = norm_of(weights);
+  if (keep == Keep::no) rows.room = static_cast<float*>(scratch_);
   rows.begin = rows_.begin;
   rows.end = rows_.end;
   kernels_.norm(rows);
@@ -185,13 +229,13 @@ void Pass::norm(const NormWeights& weights) {
 // Where only vectors are wanted, the rows that they are made of are never written.
 void Pass::last_norm(const NormWeights& weights, Rows rows, const Output& output) {
   if (rows != Rows::all) {
-    if (network_.layers == 0) member_.wait();  // for the embedding, after which nobody has waited
+    if (network_.layers() == 0) member_.wait();  // for the embedding, after which nobody has waited
     if (member_.number == 0) write_means(weights, rows, output);
     member_.wait();
   }
   if (rows != Rows::all && !output.layers) return;
-  norm(weights);
-  write_layer(network_.layers, output);
+  norm(weights, Keep::yes);
+  write_layer(network_.layers(), output);
   if (rows == Rows::all && member_.number == 0)
     copy_rows(hidden_, stride_, tokens_, network_.hidden, output.rows + (ptrdiff_t)first_ * network_.hidden);
 }
@@ -211,6 +255,17 @@ void Pass::linear(const void* x, const Matrix& matrix, Activation activation, In
                    .scratch = scratch_,
                    .begin = columns.begin,
                    .end = columns.end});
+}
+
+void Pass::finish_inner(float* floats, int columns, void* operand) {
+  if (!network_.gated) return convert(floats, columns, operand);
+  kernels_.gate({.floats = floats,
+                 .rows = tokens_,
+                 .columns = columns,
+                 .activation = network_.activation,
+                 .operand = operand,
+                 .begin = rows_.begin,
+                 .end = rows_.end});
 }
 
 void Pass::convert(const float* floats, int columns, void* operand) {

@@ -24,13 +24,17 @@ class Pass {
 
  private:
   void embed();
+  void project();
   void attend(const Layer&, int number, const Output&);
+  void rotate(int number);
   void attention(int number, const Output&);
   void feed_forward(const Layer&);
-  void norm(const NormWeights&);
+  enum class Keep { no, yes };
+  void norm(const NormWeights&, Keep);
   void last_norm(const NormWeights&, Rows, const Output&);
   Norm norm_of(const NormWeights&) const;
   void linear(const void* x, const Matrix&, Activation, Into, void* out);
+  void finish_inner(float* floats, int columns, void* operand);
   void convert(const float* floats, int columns, void* operand);
   void write_layer(int number, const Output&) const;
   void write_means(const NormWeights&, Rows, const Output&) const;

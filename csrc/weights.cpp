@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
 
 #include "float_mode.h"
 
 namespace bothways {
 namespace {
 
-constexpr int kInnerBlock = 512;
+constexpr int kInnerBlock = 512;  // of a gated one half as many, as there are two numbers to each
 
 int rounded(int count, int step) { return (count + step - 1) / step * step; }
 
@@ -26,21 +27,67 @@ class Packer {
       : network_(network),
         tensors_(tensors),
         kernels_(kernels),
-        head_size_(rounded(network.head_size(), kernels.head_group)) {}
+        head_size_(turns() ? 2 * rounded(network.head_size() / 2, kGroup) : rounded(network.head_size(), kernels.head_group)) {}
 
   int head_size() const { return head_size_; }
 
-  NormWeights norm(const std::string& name) const {
-    return {vector(name + ".weight", network_.hidden), vector(name + ".bias", network_.hidden)};
+  Table table(const std::string& name, size_t count) const {
+    const Table found = tensors_(name, count);
+    if (!found.data) throw std::invalid_argument("tensor '" + name + "' is missing");
+    return found;
+  }
+
+  NormWeights norm(const std::string& name, int size) const {
+    if (!tensors_(name + ".weight", size).data) return {};
+    Buffer bias = optional_vector(name + ".bias", size);
+    if (!bias.data()) bias = Buffer(whole_groups(size) * sizeof(float));
+    return {vector(name + ".weight", size), std::move(bias)};
   }
 
   void plan(Layer& layer, int number) {
     const std::string prefix = "layers." + std::to_string(number) + ".";
     plan_heads(layer.heads, prefix);
     plan_attention_output(layer.attention_output, prefix + "attention_output");
-    layer.attention_norm = norm(prefix + "attention_norm");
+    layer.attention_norm = norm(prefix + "attention_norm", network_.hidden);
     plan_feed_forward(layer.feed_forward, prefix);
-    layer.output_norm = norm(prefix + "output_norm");
+    layer.output_norm = norm(prefix + "output_norm", network_.hidden);
+  }
+
+  // By head and distance; (N, 2 * reach + 1).
+  Buffer relative_bias() const {
+    const size_t count = (size_t)network_.heads * (2 * network_.reach + 1);
+    if (!network_.reach) return {};
+    Buffer bias(count * sizeof(float));
+    copy(table("relative_bias", count), 0, count, bias.floats());
+    for (size_t i = 0; i < count; i++) bias.floats()[i] *= kernels_.score_unit;
+    return bias;
+  }
+
+  // Cosines and sines of position * frequency, in float32 as transformers has them: their rounding is far from nothing at high
+  // positions, and networks were trained with it.
+  std::vector<Buffer> angles() const {
+    std::vector<Buffer> sets;
+    const int pairs = network_.head_size() / 2;
+    for (int set = 0; set <= *std::max_element(network_.rotary.begin(), network_.rotary.end()); set++) {
+      const Buffer frequencies = vector("rotary." + std::to_string(set), pairs);
+      Buffer& result = sets.emplace_back(sizeof(float) * network_.positions * head_size_);
+      for (int position = 0; position < network_.positions; position++)
+        for (int pair = 0; pair < pairs; pair++) {
+          const double angle = (float)position * frequencies.floats()[pair];
+          float* out = result.floats() + (ptrdiff_t)position * head_size_ + pair / kGroup * 2 * kGroup + pair % kGroup;
+          out[0] = (float)std::cos(angle);
+          out[kGroup] = (float)std::sin(angle);
+        }
+    }
+    return sets;
+  }
+
+  void plan_projection(Matrix& matrix) {
+    const int columns = network_.hidden, depth = network_.embedding;
+    const Table from = tensors_("embeddings.projection.weight", (size_t)columns * depth);
+    if (!from.data) return;
+    add(matrix, columns, depth, [=, this](int column, float* out) { copy(from, (size_t)column * depth, depth, out); });
+    matrix.bias = vector("embeddings.projection.bias", columns);
   }
 
   // Packs everything planned, and returns where it lies.
@@ -72,8 +119,24 @@ class Packer {
   // A vector filled up with zeros to whole groups.
   Buffer vector(const std::string& name, int count) const {
     Buffer result(whole_groups(count) * sizeof(float));
-    copy(tensors_(name, count), 0, count, result.floats());
+    copy(table(name, count), 0, count, result.floats());
     return result;
+  }
+
+  // Empty if there is none.
+  Buffer optional_vector(const std::string& name, int count) const {
+    return tensors_(name, count).data ? vector(name, count) : Buffer();
+  }
+
+  bool turns() const { return std::any_of(network_.rotary.begin(), network_.rotary.end(), [](int set) { return set >= 0; }); }
+
+  // Which of a head's columns stands in a stored one, or -1 for none. Pairs that are turned stand 16 columns apart (Rotate).
+  int source(int part, int stored) const {
+    const int size = network_.head_size();
+    if (part == 2 || !turns()) return stored < size ? stored : -1;
+    const int pair = stored / (2 * kGroup) * kGroup + stored % kGroup, second = stored / kGroup % 2;
+    if (pair >= size / 2) return -1;
+    return network_.interleaved ? 2 * pair + second : pair + second * (size / 2);
   }
 
   void add(Matrix& matrix, int columns, int depth, Fetch fetch) {
@@ -90,17 +153,24 @@ class Packer {
     const char* const names[] = {"query", "key", "value"};
     std::vector<Table> parts;
     Buffer bias(sizeof(float) * 3 * part_columns);
+    // The row of a part's weight that makes a column: a few key heads may serve more query heads, group by group.
+    const auto row_of = [=, this](int part, int column) {
+      const int head = column / stored, within = source(part, column % stored);
+      return within < 0 ? -1 : (part == 0 ? head : head * network_.key_heads / network_.heads) * size + within;
+    };
     for (int part = 0; part < 3; part++) {
       const std::string name = prefix + names[part];
-      parts.push_back(tensors_(name + ".weight", (size_t)hidden * hidden));
-      const Buffer given = vector(name + ".bias", hidden);
-      for (int i = 0; i < hidden; i++)
-        bias.floats()[part * part_columns + i / size * stored + i % size] = given.floats()[i] * scale(part);
+      const int rows = part == 0 ? hidden : network_.key_heads * size;
+      parts.push_back(table(name + ".weight", (size_t)rows * hidden));
+      const Buffer given = optional_vector(name + ".bias", rows);
+      for (int column = 0; given.data() && column < part_columns; column++)
+        if (const int row = row_of(part, column); row >= 0)
+          bias.floats()[part * part_columns + column] = given.floats()[row] * scale(part);
     }
     add(matrix, 3 * part_columns, hidden, [=, this](int column, float* out) {
-      const int part = column / part_columns, head = column % part_columns / stored, within = column % stored;
-      if (within >= size) return;
-      copy(parts[part], (size_t)(head * size + within) * hidden, hidden, out);
+      const int part = column / part_columns, row = row_of(part, column % part_columns);
+      if (row < 0) return;
+      copy(parts[part], (size_t)row * hidden, hidden, out);
       if (part == 0)
         for (int k = 0; k < hidden; k++) out[k] *= scale(part);
     });
@@ -112,30 +182,44 @@ class Packer {
 
   void plan_attention_output(Matrix& matrix, const std::string& name) {
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
-    const Table from = tensors_(name + ".weight", (size_t)hidden * hidden);
+    const Table from = table(name + ".weight", (size_t)hidden * hidden);
     add(matrix, hidden, network_.heads * stored, [=, this](int column, float* out) {
       for (int head = 0; head < network_.heads; head++)
         copy(from, (size_t)column * hidden + head * size, size, out + (ptrdiff_t)head * stored);
     });
-    matrix.bias = vector(name + ".bias", hidden);
+    matrix.bias = optional_vector(name + ".bias", hidden);
   }
 
   void plan_feed_forward(std::vector<FeedForward>& blocks, const std::string& prefix) {
-    const int hidden = network_.hidden, inner = network_.inner;
-    const Table up = tensors_(prefix + "inner.weight", (size_t)inner * hidden);
-    const Table down = tensors_(prefix + "output.weight", (size_t)hidden * inner);
-    const Buffer up_bias = vector(prefix + "inner.bias", inner);
-    blocks.resize((inner + kInnerBlock - 1) / kInnerBlock);
+    const int hidden = network_.hidden, inner = network_.inner, most = network_.gated ? kInnerBlock / 2 : kInnerBlock;
+    const Table down = table(prefix + "output.weight", (size_t)hidden * inner);
+    blocks.resize((inner + most - 1) / most);
     for (size_t i = 0; i < blocks.size(); i++) {
-      const int begin = (int)i * kInnerBlock, size = std::min(kInnerBlock, inner - begin);
-      add(blocks[i].inner, size, hidden,
-          [=, this](int column, float* out) { copy(up, (size_t)(begin + column) * hidden, hidden, out); });
+      const int begin = (int)i * most, size = std::min(most, inner - begin);
+      plan_inner(blocks[i].inner, prefix, begin, size);
       add(blocks[i].output, hidden, size,
           [=, this](int column, float* out) { copy(down, (size_t)column * inner + begin, size, out); });
-      blocks[i].inner.bias = Buffer(whole_groups(size) * sizeof(float));
-      std::memcpy(blocks[i].inner.bias.data(), up_bias.floats() + begin, size * sizeof(float));
     }
-    blocks[0].output.bias = vector(prefix + "output.bias", hidden);
+    blocks[0].output.bias = optional_vector(prefix + "output.bias", hidden);
+  }
+
+  // The inner columns [begin, begin + size); of a gated network first their gates, filled up to whole groups.
+  void plan_inner(Matrix& matrix, const std::string& prefix, int begin, int size) {
+    const int hidden = network_.hidden, whole = whole_groups(size);
+    std::vector<Table> halves;
+    Buffer bias(2 * whole * sizeof(float));
+    std::vector<const char*> names = {"inner"};
+    if (network_.gated) names = {"gate", "inner"};
+    for (const char* name : names) {
+      const Buffer given = optional_vector(prefix + name + ".bias", network_.inner);
+      if (given.data())
+        std::memcpy(bias.floats() + whole * halves.size(), given.floats() + begin, size * sizeof(float));
+      halves.push_back(table(prefix + name + ".weight", (size_t)network_.inner * hidden));
+    }
+    add(matrix, network_.gated ? 2 * whole : size, hidden, [=, this](int column, float* out) {
+      if (column % whole < size) copy(halves[column / whole], (size_t)(begin + column % whole) * hidden, hidden, out);
+    });
+    matrix.bias = std::move(bias);
   }
 
   void pack_panel(const Panel& panel, Workspace& workspace) const {
@@ -174,17 +258,23 @@ Matrix pack_matrix(const float* weight, const float* bias, int columns, int dept
 }
 
 Weights pack_weights(const Network& network, const Tensors& tensors, const Kernels& kernels, Pool& pool) {
-  const auto table = [&](const char* name, int rows) { return tensors(name, (size_t)rows * network.hidden); };
   Packer packer(network, tensors, kernels);
+  const auto table = [&](const char* name, int rows) { return packer.table(name, (size_t)rows * network.embedding); };
   Weights weights;
   weights.word = table("embeddings.word", network.vocabulary);
-  weights.position = table("embeddings.position", network.positions);
+  weights.position = tensors("embeddings.position", (size_t)network.positions * network.embedding);
+  if (!network.rotary.empty()) weights.angles = packer.angles();
   weights.token_type = {nullptr, Dtype::f32};
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
-  weights.embeddings_norm = packer.norm("embeddings.norm");
+  weights.embeddings_norm = packer.norm("embeddings.norm", network.embedding);
+  packer.plan_projection(weights.projection);
+  weights.relative_bias = packer.relative_bias();
   weights.head_size = packer.head_size();
-  weights.layers.resize(network.layers);
-  for (int number = 0; number < network.layers; number++) packer.plan(weights.layers[number], number);
+  int stored = 0;
+  for (int number : network.stored_layers) stored = std::max(stored, number + 1);
+  weights.layers.resize(stored);
+  for (int number = 0; number < stored; number++) packer.plan(weights.layers[number], number);
+  if (network.pre_norm) weights.final_norm = packer.norm("final_norm", network.hidden);
   weights.storage = packer.pack(pool);
   return weights;
 }

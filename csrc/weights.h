@@ -11,17 +11,26 @@
 
 namespace bothways {
 
-// The sizes of a network (the C++ side of Python's Spec).
+// What a network is (the C++ side of Python's Spec).
 struct Network {
-  int vocabulary, positions, token_types, hidden, layers, heads, inner;
-  Activation activation;
-  float eps;
+  int vocabulary = 0, positions = 0, token_types = 0, embedding = 0, hidden = 0, heads = 0, key_heads = 0, inner = 0;
+  Activation activation = Activation::none;
+  float eps = 0;
+  int reach = 0;  // of the relative bias: keys further away have what the outermost have
+  bool pre_norm = false;          // norms stand before attention and the feed-forward part, not behind them
+  bool rms_norm = false;
+  bool gated = false;        // inner columns are activation(gate) * inner
+  bool interleaved = false;  // which columns a rotary pair is: 2 i and 2 i + 1, else i and i + head size / 2
+  // For every layer: the stored one whose weights it uses, the rotary frequencies it turns heads by, or -1, and how far away
+  // the furthest key is that a query sees, or -1 for all.
+  std::vector<int> stored_layers, rotary, windows;
 
+  int layers() const { return (int)stored_layers.size(); }
   int head_size() const { return hidden / heads; }
 };
 
-// Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; throws if there
-// is none.
+// Gives the tensor with a canonical name (spec.py), row-major and aligned, with exactly `count` elements; without data if
+// there is none.
 using Tensors = std::function<Table(const std::string& name, size_t count)>;
 
 // A product's right side: packed (columns, depth) and its bias.
@@ -31,13 +40,14 @@ struct Matrix {
   Buffer bias, own;
 };
 
+// Without numbers where the network has no such norm.
 struct NormWeights {
   Buffer weight, bias;
 };
 
 // A range of the feed-forward part's inner columns: computing it block by block keeps `inner` in the cache.
 struct FeedForward {
-  Matrix inner, output;
+  Matrix inner, output;  // a gated one's inner columns: whole groups of gates, then of values
 };
 
 struct Layer {
@@ -49,10 +59,14 @@ struct Layer {
 };
 
 struct Weights {
-  Table word, position, token_type;  // where the checkpoint has them
+  Table word, position, token_type;  // where the checkpoint has them; the last two if it does
+  std::vector<Buffer> angles;        // for each of the network's rotary frequencies (Rotate::angles)
   NormWeights embeddings_norm;
+  Buffer relative_bias;  // (N, 2 * reach + 1) in units of score_unit, or none
+  Matrix projection;  // of embeddings to hidden; without columns if they are hidden already
   int head_size;  // as heads are stored: in whole groups of columns, the ones past the network's own are zero
-  std::vector<Layer> layers;
+  std::vector<Layer> layers;  // by stored number
+  NormWeights final_norm;     // of a network with norms before
   Buffer storage;  // of all matrices: one piece, so that it has huge pages
 };
 

@@ -18,7 +18,7 @@ from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
-from bothways.spec import Spec
+from bothways.spec import Rotary, Spec
 
 Array = npt.NDArray[np.float64]
 Weights = Mapping[str, Array]
@@ -77,53 +77,117 @@ def forward(
     """Run one sequence through the network."""
     text = Text([embeddings(spec, weights, ids, positions, types)], [])
     for n in range(spec.num_layers):
-        hidden, probabilities = layer(spec, weights, f"layers.{n}", text.layers[-1])
+        hidden, probabilities = layer(spec, weights, n, text.layers[-1], positions)
         text.layers.append(hidden)
         text.attentions.append(probabilities)
+    if spec.pre_norm:
+        text.layers[-1] = norm(spec, weights, "final_norm", text.layers[-1])
     return text
 
 
 def embeddings(
     spec: Spec, weights: Weights, ids: npt.NDArray[Any], positions: npt.NDArray[Any], types: npt.NDArray[Any]
 ) -> Array:
-    """Word, position and token type rows, added and normed."""
-    total = weights["embeddings.word"][ids] + weights["embeddings.position"][positions]
+    """Word, position, token type and task rows, added, normed and made as wide as hidden."""
+    total = weights["embeddings.word"][ids]
+    if spec.position_table:
+        total = total + weights["embeddings.position"][positions]
     if spec.num_token_types:
         total = total + weights["embeddings.token_type"][types]
-    return norm(spec, weights, "embeddings.norm", total)
+    if spec.num_task_types:
+        total = total + weights["embeddings.task_type"][0]
+    if spec.embedding_norm:
+        total = norm(spec, weights, "embeddings.norm", total)
+    if spec.embedding_size is not None:
+        total = linear(weights, "embeddings.projection", total)
+    return total
 
 
-def layer(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
-    """Attention, then the feed-forward part, each added to its input and normed behind."""
-    mixed, probabilities = attention(spec, weights, name, hidden)
-    mixed = linear(weights, f"{name}.attention_output", mixed)
-    hidden = norm(spec, weights, f"{name}.attention_norm", hidden + mixed)
-    inner = ACTIVATIONS[spec.activation](linear(weights, f"{name}.inner", hidden))
-    output = linear(weights, f"{name}.output", inner)
-    return norm(spec, weights, f"{name}.output_norm", hidden + output), probabilities
+def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any]) -> tuple[Array, Array]:
+    """Attention, then the feed-forward part, each added to its input and normed before or behind."""
+    name = f"layers.{spec.stored_layer(number)}"
+
+    def before(part: str, rows: Array) -> Array:
+        # ModernBERT's first layer has no norm before attention, as its embeddings have just been normed.
+        there = spec.pre_norm and f"{name}.{part}_norm.weight" in weights
+        return norm(spec, weights, f"{name}.{part}_norm", rows) if there else rows
+
+    def behind(part: str, rows: Array) -> Array:
+        return rows if spec.pre_norm else norm(spec, weights, f"{name}.{part}_norm", rows)
+
+    mixed, probabilities = attention(spec, weights, number, before("attention", hidden), positions)
+    hidden = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    output = feed_forward(spec, weights, name, before("output", hidden))
+    return behind("output", hidden + output), probabilities
 
 
-def attention(spec: Spec, weights: Weights, name: str, hidden: Array) -> tuple[Array, Array]:
-    """Every token's mix of all tokens' values, head by head: (n, H) and the probabilities (N, n, n)."""
+def feed_forward(spec: Spec, weights: Weights, name: str, hidden: Array) -> Array:
+    activation, inner = ACTIVATIONS[spec.activation], linear(weights, f"{name}.inner", hidden)
+    inner = activation(linear(weights, f"{name}.gate", hidden)) * inner if spec.gated else activation(inner)
+    return linear(weights, f"{name}.output", inner)
+
+
+def attention(
+    spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any]
+) -> tuple[Array, Array]:
+    """Every token's mix of the values that it sees, head by head: (n, H) and the probabilities (N, n, n)."""
+    name = f"layers.{spec.stored_layer(number)}"
     query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
-    probabilities = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size))
+    if spec.rotary:
+        query, key = (rotate(spec, spec.rotary[number], rows, positions) for rows in (query, key))
+    scores = query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size)
+    window = spec.windows[number] if spec.windows else None
+    if window is not None:
+        places = np.arange(len(hidden))
+        scores = np.where(abs(places - places[:, None]) <= window, scores, -np.inf)
+    probabilities = softmax(scores + relative_bias(spec, weights, len(hidden)))
     mixed = probabilities @ value  # (N, n, D)
     return mixed.transpose(1, 0, 2).reshape(hidden.shape), probabilities
 
 
+def relative_bias(spec: Spec, weights: Weights, count: int) -> Array:
+    """T5's bias for every head, query and key: (N, n, n), or zero."""
+    if not spec.relative_buckets:
+        return np.zeros(1)
+    each = [[bucket(key - query, spec.relative_buckets) for key in range(count)] for query in range(count)]
+    return weights["relative_bias"][np.array(each)].transpose(2, 0, 1)
+
+
+def bucket(distance: int, count: int) -> int:
+    """A bucket for each near distance, then wider and wider ones up to 128; the second half is for keys behind."""
+    half, near, size = count // 2, count // 4, abs(distance)
+    if size >= near:
+        # 1e-6 is for what logarithms round off where a bucket begins.
+        size = min(half - 1, near + int(np.log(size / near) / np.log(128 / near) * (half - near) + 1e-6))
+    return size + (half if distance > 0 else 0)
+
+
 def heads(spec: Spec, rows: Array) -> Array:
-    """(n, H) to (N, n, D)."""
-    return rows.reshape(len(rows), spec.num_heads, spec.head_size).transpose(1, 0, 2)
+    """(n, H) to (N, n, D); heads that several queries share are repeated."""
+    split = rows.reshape(len(rows), -1, spec.head_size).transpose(1, 0, 2)
+    return split.repeat(spec.num_heads // len(split), axis=0)
+
+
+def rotate(spec: Spec, rotary: Rotary, rows: Array, positions: npt.NDArray[Any]) -> Array:
+    """Turn every pair of (N, n, D) by its position's angle, as a product of complex numbers."""
+    size = spec.head_size
+    angles = positions[:, None] * (rotary.factor / rotary.base ** (np.arange(0, size, 2) / size))  # (n, D / 2)
+    places = np.arange(size).reshape((-1, 2) if spec.rotary_interleaved else (2, -1))
+    first, second = places.T if spec.rotary_interleaved else places
+    turned = (rows[..., first] + 1j * rows[..., second]) * np.exp(1j * angles)
+    result = np.empty_like(rows)
+    result[..., first], result[..., second] = turned.real, turned.imag
+    return result
 
 
 def linear(weights: Weights, name: str, rows: Array) -> Array:
-    return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    return rows @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0)
 
 
 def norm(spec: Spec, weights: Weights, name: str, rows: Array) -> Array:
-    centred = rows - rows.mean(axis=-1, keepdims=True)
+    centred = rows if spec.rms_norm else rows - rows.mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + spec.norm_eps)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return scaled * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0)
 
 
 def softmax(scores: Array) -> Array:

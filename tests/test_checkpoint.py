@@ -173,8 +173,9 @@ def test_half_a_pooler_is_an_error(bert: Path) -> None:
 @pytest.mark.parametrize("model_type", sorted(TINY))
 def test_every_missing_tensor_is_named(tmp_path: Path, model_type: str) -> None:
     save_model(tmp_path, model_type)
-    rewrite(tmp_path, lambda tensors: tensors.pop("embeddings.LayerNorm.bias"))
-    with pytest.raises(CheckpointError, match="missing: embeddings.LayerNorm.bias;"):
+    name = min(load_file(tmp_path / WEIGHTS))
+    rewrite(tmp_path, lambda tensors: tensors.pop(name))
+    with pytest.raises(CheckpointError, match=f"missing: {name};"):
         open_checkpoint(tmp_path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reference import ReferenceEngine
+from safetensors.numpy import load_file
 from tiny_checkpoints import TINY, make_model, save_model
 
 from bothways import families
@@ -18,10 +19,12 @@ from bothways.spec import ACTIVATIONS, Spec
 from bothways.tokens import Sequence
 
 MODEL_TYPES = sorted(TINY)
+UNTYPED = ("distilbert", "eurobert", "modernbert", "mpnet")  # without token types
+OWN_CODE = ("eurobert", "gte", "nomic_bert")  # whose checkpoints carry the code that first computed them
 
 
 def config_of(model_type: str, **changes: Any) -> dict[str, Any]:
-    act = "activation" if model_type == "distilbert" else "hidden_act"
+    act = {"distilbert": "activation", "modernbert": "hidden_activation"}.get(model_type, "hidden_act")
     known = TINY[model_type] | {"model_type": model_type, act: "gelu", "layer_norm_eps": 1e-5, "pad_token_id": 1}
     return {key: value for key, value in (known | changes).items() if value is not ...}
 
@@ -33,14 +36,23 @@ def spec_of(model_type: str, **changes: Any) -> Spec:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_parameter_of_transformers_has_one_canonical_name(tmp_path: Path, model_type: str) -> None:
-    model = save_model(tmp_path, model_type)
+    save_model(tmp_path, model_type)
     checkpoint = open_checkpoint(tmp_path)
     family = families.find(checkpoint.config)
-    parameters = dict(model.named_parameters())
-    names = {key: family.checkpoint_name(key) for key in checkpoint.spec.tensor_shapes()}
-    assert sorted(names.values()) == sorted(parameters)
+    stored = load_file(tmp_path / "model.safetensors")
+    stored.pop("encoder.embed_positions.weight", None)  # RoFormer's sines and cosines
+    keys = checkpoint.spec.tensor_shapes()
+    if family.other and family.checkpoint_name("layers.0.query.weight") not in stored:
+        family = family.other
+    names = {key: family.checkpoint_name(key) for key in keys}
+    assert set(names.values()) == stored.keys()
+    assert sum(tensor.array.size for tensor in checkpoint.tensors.values()) == sum(
+        array.size for array in stored.values()
+    )
     for key, name in names.items():
-        np.testing.assert_array_equal(checkpoint.tensors[key].float32(), parameters[name].detach().numpy(), err_msg=key)
+        number, count = family.part(key)
+        expected = np.split(stored[name], count)[number]
+        np.testing.assert_array_equal(checkpoint.tensors[key].float32(), expected, err_msg=key)
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -50,11 +62,13 @@ def test_spec_equals_the_modules_of_transformers(tmp_path: Path, model_type: str
     model = save_model(tmp_path, model_type)
     spec = open_checkpoint(tmp_path).spec
     norms = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
+    norms |= {module.variance_epsilon for module in model.modules() if "RMSNorm" in type(module).__name__}
     tables = {tuple(module.weight.shape) for module in model.modules() if isinstance(module, nn.Embedding)}
     assert norms == {spec.norm_eps}
-    assert (spec.vocab_size, spec.hidden_size) in tables
-    assert (spec.num_positions, spec.hidden_size) in tables
-    assert ((spec.num_token_types, spec.hidden_size) in tables) == (model_type != "distilbert")
+    assert (spec.vocab_size, spec.embedding_width) in tables
+    assert ((spec.num_positions, spec.embedding_width) in tables) == spec.position_table
+    assert ((spec.num_token_types, spec.embedding_width) in tables) == (model_type not in UNTYPED)
+    assert any("LayerNorm" in type(module).__name__ for module in model.modules()) != spec.rms_norm
     assert (spec.num_layers, spec.num_heads, spec.head_size, spec.inner_size) == (2, 3, 4, 20)
 
 
@@ -159,7 +173,7 @@ def test_unknown_activation_is_refused_with_the_known_ones() -> None:
     ("change", "match"),
     [
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
-        ({"position_embedding_type": "relative_key_query"}, "only 'absolute' is"),
+        ({"position_embedding_type": "relative_key_query"}, "only '(absolute|rope)' is"),
         ({"position_embedding_type": 3}, "position_embedding_type 3"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
@@ -171,6 +185,9 @@ def test_unknown_activation_is_refused_with_the_known_ones() -> None:
     ],
 )
 def test_another_network_is_refused(model_type: str, change: dict[str, Any], match: str) -> None:
+    if "auto_map" in change and model_type in OWN_CODE:
+        assert spec_of(model_type, **change) == spec_of(model_type)
+        return
     with pytest.raises(UnsupportedModel, match=match):
         spec_of(model_type, **change)
 
@@ -179,7 +196,7 @@ def test_another_network_is_refused(model_type: str, change: dict[str, Any], mat
 def test_values_that_change_nothing_are_accepted(model_type: str) -> None:
     plain = spec_of(model_type)
     harmless = {
-        "position_embedding_type": "absolute",
+        "position_embedding_type": "rope" if model_type == "gte" else "absolute",
         "is_decoder": False,
         "add_cross_attention": None,
         "auto_map": {"AutoTokenizer": ["t.T", None]},
@@ -205,7 +222,7 @@ def test_uneven_heads_are_refused() -> None:
 
 @pytest.mark.parametrize("model_type", ["gpt2", "deberta-v2", "Bert", ""])
 def test_unknown_model_type_is_refused_with_the_supported_ones(model_type: str) -> None:
-    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*bert, camembert, distilbert, roberta, xlm-roberta"):
+    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*albert, bert, camembert, distilbert, .*, xlm-roberta"):
         families.find({"model_type": model_type})
 
 
@@ -228,6 +245,8 @@ def test_every_missing_key_is_named(model_type: str) -> None:
 @pytest.mark.parametrize("value", ["12", 12.0, True, [], {}, -1, 0, 2**40, 10**400])
 def test_every_wrong_size_is_named(model_type: str, value: Any) -> None:
     for key in TINY[model_type]:
+        if key == "type_vocab_size" and value == 0 and value is not False and model_type in OWN_CODE:
+            continue
         with pytest.raises(CheckpointError, match=f"config.json: {key} is "):
             spec_of(model_type, **{key: value})
 
@@ -256,3 +275,26 @@ def test_position_table_without_room_for_a_token_is_an_error() -> None:
     assert spec_of("roberta", max_position_embeddings=3).max_tokens == 1
     with pytest.raises(CheckpointError, match="leaves no room for a token"):
         spec_of("roberta", max_position_embeddings=2)
+
+
+def test_electra_projects_embeddings_of_another_width_only() -> None:
+    assert spec_of("electra", embedding_size=12).embedding_size is None
+    assert spec_of("electra", embedding_size=24).embedding_size == 24
+
+
+def test_ernie_reads_task_types_where_they_are_used() -> None:
+    assert spec_of("ernie", task_type_vocab_size=3).num_task_types == 0
+    assert spec_of("ernie", use_task_id=True, task_type_vocab_size=3).num_task_types == 3
+    with pytest.raises(CheckpointError, match="no task_type_vocab_size"):
+        spec_of("ernie", use_task_id=True)
+    with pytest.raises(CheckpointError, match="use_task_id is 1"):
+        spec_of("ernie", use_task_id=1)
+
+
+def test_albert_shares_layers_as_transformers_does() -> None:
+    assert spec_of("albert").stored_layers == (0, 0)
+    assert spec_of("albert", num_hidden_layers=5, num_hidden_groups=2).stored_layers == (0, 0, 0, 1, 1)
+    with pytest.raises(CheckpointError, match="num_hidden_groups is 3, which is more than its 2 layers"):
+        spec_of("albert", num_hidden_groups=3)
+    with pytest.raises(UnsupportedModel, match="inner_group_num is 2"):
+        spec_of("albert", inner_group_num=2)

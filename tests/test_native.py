@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batches import make_batch, rows_of, select
+from batches import LENGTHS, make_batch, rows_of, select
 from tiny_checkpoints import save_model
 
 from bothways import _native
@@ -58,13 +58,13 @@ def test_half_precision_files_give_the_numbers_of_their_float32_copies(
     check_against(model.float(), tmp_path)
 
 
-def check_against(model: Any, folder: Path) -> None:
+def check_against(model: Any, folder: Path, lengths: tuple[int, ...] = LENGTHS) -> None:
     """Compare every layer and attention with transformers; 1e-4, scaled where the numbers exceed 1, is the promise."""
     import torch
 
     checkpoint = open_checkpoint(folder)
     spec = checkpoint.spec
-    batch = make_batch(spec)
+    batch = make_batch(spec, lengths)
     hidden = NativeEngine(checkpoint, threads=2).encode(batch, hidden_states=True, attentions=True)
     assert hidden.layers is not None and hidden.attentions is not None
     for n, part in enumerate(slice(*pair) for pair in zip(batch.starts, batch.starts[1:], strict=False)):

@@ -17,6 +17,7 @@ from tokenizer_folders import (
     sentencepiece_model,
     spec,
     train_bert,
+    train_mpnet,
     train_roberta,
     train_xlm_roberta,
     write_json,
@@ -42,6 +43,9 @@ LAYOUTS: dict[str, tuple[Callable[[], tokenizers.Tokenizer], str | None, str, in
         0,
         {"strip_accents": False, "tokenize_chinese_chars": False},
     ),
+    "nomic": (lambda: train_bert(True), None, "nomic_bert", 2, {}),
+    "mpnet": (train_mpnet, "MPNetTokenizer", "mpnet", 0, {}),
+    "mpnet_without_class": (train_mpnet, None, "mpnet", 0, {"do_lower_case": False}),
     "roberta": (train_roberta, "RobertaTokenizer", "roberta", 1, {"mask_token": MASK | {"__type": "AddedToken"}}),
     "roberta_without_class": (train_roberta, None, "roberta", 1, {"mask_token": MASK | {"__type": "AddedToken"}}),
     "roberta_prefix_space": (

@@ -17,7 +17,7 @@ TINY: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 16,
         "type_vocab_size": 2,
     }
-    for model_type in ("bert", "roberta", "xlm-roberta", "camembert")
+    for model_type in ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "megatron-bert", "albert")
 } | {
     "distilbert": {
         "vocab_size": 37,
@@ -29,6 +29,16 @@ TINY: dict[str, dict[str, Any]] = {
     }
 }
 
+for _model_type in ("mpnet", "modernbert", "eurobert"):
+    TINY[_model_type] = {key: value for key, value in TINY["bert"].items() if key != "type_vocab_size"}
+for _model_type in ("roformer", "nomic_bert", "gte"):
+    TINY[_model_type] = dict(TINY["bert"])
+for _model_type in ("electra", "albert"):
+    TINY[_model_type]["embedding_size"] = 6
+
+# Padding ids that lie in the tiny vocabulary, where transformers' own doesn't.
+_PADDING = {"modernbert": {"pad_token_id": 0}, "eurobert": {"pad_token_id": 0}}
+
 
 def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
     """Make a tiny transformers model with random weights, biases included."""
@@ -36,11 +46,14 @@ def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
     import transformers
 
     torch.manual_seed(7)
-    settings = transformers.AutoConfig.for_model(model_type, **(TINY[model_type] | config))
+    settings = transformers.AutoConfig.for_model(
+        model_type, **(_PADDING.get(model_type, {}) | TINY[model_type] | config)
+    )
     model = getattr(transformers, kind).from_config(settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(0.0, 0.3)
+            if parameter.requires_grad:  # RoFormer's sines and cosines are frozen
+                parameter.normal_(0.0, 0.3)
     return model
 
 

@@ -103,6 +103,21 @@ def train_bert(cased: bool) -> tokenizers.Tokenizer:
     return raw
 
 
+def train_mpnet() -> tokenizers.Tokenizer:
+    """A small WordPiece tokenizer with BERT's splitting and RoBERTa's special tokens."""
+    raw = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    raw.normalizer = normalizers.BertNormalizer()
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    raw.decoder = decoders.WordPiece()
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)
+    special = [*ROBERTA_SPECIAL[:4], "[UNK]", mask]
+    raw.train_from_iterator(
+        TRAINING, trainers.WordPieceTrainer(vocab_size=600, special_tokens=special, show_progress=False)
+    )
+    raw.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), True, False)
+    return raw
+
+
 def train_roberta() -> tokenizers.Tokenizer:
     """A small byte-level BPE tokenizer with RoBERTa's template."""
     raw = tokenizers.Tokenizer(models.BPE())

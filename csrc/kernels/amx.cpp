@@ -17,6 +17,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "gemm_amx.h"
 
+#include "relative.h"
+
 #include "shares_amx.h"
 
 #include "attention_amx.h"
@@ -69,6 +71,8 @@ constexpr Kernels bf16_table(const char* dtype) {
           .attention = attention_bf16<1>,
           .to_float = to_float,
           .convert = convert<Bf16Format<1>>,
+          .gate = gate<Bf16Format<1>>,
+          .rotate = rotate_tiles<1>,
           .peak = bf16_tile_peak,
           .enter = tiles_enter,
           .leave = tiles_leave,
@@ -89,6 +93,8 @@ constexpr Kernels float32_table() {
   table.attention = attention_bf16<2>;
   table.score_unit = Shares<2>::kUnit;
   table.convert = convert<Bf16Format<2>>;
+  table.gate = gate<Bf16Format<2>>;
+  table.rotate = rotate_tiles<2>;
   table.peak = float32_tile_peak;
   return table;
 }
@@ -102,6 +108,7 @@ constexpr Kernels int8_table() {
   table.linear = linear_tiles_int8;
   table.attention = attention_to_floats;
   table.convert = convert<Int8Format>;
+  table.gate = gate<Int8Format>;
   table.converts_inner = table.converts_context = true;
   table.peak = int8_tile_peak;
   return table;

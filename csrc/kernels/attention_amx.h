@@ -55,6 +55,11 @@ struct TileHead {
   const char *keys, *values;  // packed
   ptrdiff_t panel_bytes;      // of the queries' storage
   int tokens, steps;          // steps along the head's size
+  int window;
+  const char* starts;    // what scores begin with where key and query are the same token
+  ptrdiff_t start_step;  // bytes to the next distance; 0 where all scores begin alike
+
+  KeyRange keys_of(int query) const { return keys_seen(tokens, window, query, kTileRows, kKeys); }
 };
 
 // What 16 queries come to: the context of up to 64 columns, still to be divided by the sums.
@@ -102,7 +107,7 @@ inline void score_keys(const TileHead& h, int query, int first, Room<kParts>& ro
   const char* keys = h.keys + (ptrdiff_t)first / kKeys * 2 * h.steps * kParts * kTileBytes;
   for (int half = 0; half < 2 && first + Shares<kParts>::key(half, 0) < h.tokens; half++) {
     const char* queries = h.queries + (ptrdiff_t)query * kParts * kLine;
-    tile_load<4>(&kStarts<kParts>, 0);
+    tile_load<4>(h.starts + (first + Shares<kParts>::key(half, 0) - query) * h.start_step, -h.start_step);
     for (int step = 0; step < h.steps; step++, keys += kParts * kTileBytes, queries += h.panel_bytes) {
       tile_load<7>(keys);
       if constexpr (kStay) {
@@ -188,13 +193,14 @@ void attend(const TileHead& h, int query, int column_tile, Room<kParts>& room, C
     tile_zero<3>();
   }
   tile_zero<5>();
-  score_keys<kParts, kStay>(h, query, 0, room);
-  for (int first = 0; first < h.tokens; first += kKeys) {
-    if (first + kKeys < h.tokens) score_keys<kParts, kStay>(h, query, first + kKeys, room);
-    if (first > 0) add_values<kParts, kTiles, kStay>(h, first - kKeys, column_tile, room);
+  const KeyRange keys = h.keys_of(query);
+  score_keys<kParts, kStay>(h, query, keys.begin, room);
+  for (int first = keys.begin; first < keys.end; first += kKeys) {
+    if (first + kKeys < keys.end) score_keys<kParts, kStay>(h, query, first + kKeys, room);
+    if (first > keys.begin) add_values<kParts, kTiles, kStay>(h, first - kKeys, column_tile, room);
     share_keys<kParts, kShift>(h, first, room);
   }
-  add_values<kParts, kTiles, kStay>(h, (h.tokens - 1) / kKeys * kKeys, column_tile, room);
+  add_values<kParts, kTiles, kStay>(h, (keys.end - 1) / kKeys * kKeys, column_tile, room);
   constexpr ptrdiff_t kStride = sizeof context.at[0];
   tile_store<5>(context.sums);
   tile_store<0>(context.at[0], kStride);
@@ -219,7 +225,8 @@ inline bool find_shifts(const TileHead& h, int query, int count, Vec sums, Room<
   if (!bad) return false;
   for (int row = 0; row < count; row++)
     if (bad >> row & 1) room.shift[row] = -3.4e38f;
-  for (int first = 0; first < h.tokens; first += kKeys) {
+  const KeyRange keys = h.keys_of(query);
+  for (int first = keys.begin; first < keys.end; first += kKeys) {
     score_keys<kParts>(h, query, first, room);
     for (int row = 0; row < count; row++)
       for (int i = 0; i < kKeys; i++) {
@@ -234,7 +241,9 @@ inline bool find_shifts(const TileHead& h, int query, int count, Vec sums, Room<
 // The shares as they were multiplied with the values.
 template <int kParts>
 void write_shares(const TileHead& h, int query, int count, const Context& context, Room<kParts>& room, float* out) {
-  for (int first = 0; first < h.tokens; first += kKeys) {
+  const KeyRange keys = h.keys_of(query);
+  for (int i = 0; keys.end - keys.begin < h.tokens && i < count * h.tokens; i++) out[(ptrdiff_t)query * h.tokens + i] = 0;
+  for (int first = keys.begin; first < keys.end; first += kKeys) {
     score_keys<kParts>(h, query, first, room);
     const uint32_t keep = tokens_from(first, h.tokens);
     for (int row = 0; row < count; row++) {
@@ -258,9 +267,36 @@ inline ptrdiff_t key_bytes(int tokens, int steps, int parts) {
   return (ptrdiff_t)blocks(tokens, kKeys) * 2 * steps * parts * kTileBytes;
 }
 
+// What scores begin with, by the distance of key and query: from so far before the query on, for so many distances. Blocks of
+// queries and keys reach past the sequence.
+inline int first_distance(int tokens) { return -(tokens + kTileRows); }
+inline int distances(int tokens) { return 2 * tokens + kTileRows + kKeys; }
+
+// Numbers by distance, a block of keys more than there are distances, and lines made of them where scores want another order.
+inline int distance_numbers(int tokens) { return whole_groups(distances(tokens) + kKeys); }
+template <int kParts>
+inline ptrdiff_t start_floats(int tokens) {
+  constexpr int kStep = Shares<kParts>::kStartStep;
+  return distance_numbers(tokens) + (kStep == 1 ? 0 : (ptrdiff_t)distances(tokens) * kStep);
+}
+
+// Returns where the starts are.
+template <int kParts>
+const float* make_starts(const Attention& a, int head, int tokens, float* room) {
+  const int count = distance_numbers(tokens);
+  relative_scores(a, head, first_distance(tokens), count, room);
+  for (int i = 0; i < count; i++) room[i] += Shares<kParts>::kStart;
+  if constexpr (Shares<kParts>::kStartStep == 1) return room;
+  float* const lines = room + count;
+  for (ptrdiff_t i = 0; i < distances(tokens); i++)
+    for (int column = 0; column < 16; column++) lines[i * 16 + column] = room[i + Shares<kParts>::key(0, column)];
+  return lines;
+}
+
 template <int kParts>
 size_t tiles_attention_scratch(int tokens, int head_size) {
-  return (2 * key_bytes(tokens, blocks(head_size, kBlock), kParts) + sizeof(Room<kParts>) + kLine) / sizeof(float);
+  return (2 * key_bytes(tokens, blocks(head_size, kBlock), kParts) + sizeof(Room<kParts>) + kLine) / sizeof(float) +
+         start_floats<kParts>(tokens);
 }
 
 // All heads of one sequence. Write::write(a, row, column, 32 numbers) puts away a part of a row's context.
@@ -276,6 +312,9 @@ class TileAttention {
     head_.panel_bytes = TileHeads<kParts>::panel_bytes(a.rows);
     head_.keys = keys_;
     head_.values = keys_ + key_bytes(head_.tokens, steps_, kParts);
+    head_.window = smaller(a.window, head_.tokens);
+    head_.starts = (const char*)&kStarts<kParts>;
+    head_.start_step = 0;
   }
 
   void run() {
@@ -295,6 +334,12 @@ class TileAttention {
     head_.queries = panel(0);
     pack_keys<kParts>(panel(1), head_.panel_bytes, head_.tokens, steps_, keys_);
     pack_values<kParts>(panel(2), head_.panel_bytes, head_.tokens, steps_, (char*)head_.values);
+    if (is_relative(a_)) {
+      float* const room = (float*)(head_.values + key_bytes(head_.tokens, steps_, kParts));
+      head_.start_step = Shares<kParts>::kStartStep * sizeof(float);
+      const float* const starts = make_starts<kParts>(a_, head, head_.tokens, room);
+      head_.starts = (const char*)starts - first_distance(head_.tokens) * head_.start_step;
+    }
     Work before{-1, 0, 0};
     for (int query = 0; query < head_.tokens; query += kTileRows)
       for (int step = 0; step < steps_; step += 2) {

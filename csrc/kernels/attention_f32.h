@@ -16,8 +16,9 @@ inline void transpose_keys(const float* keys, ptrdiff_t group_stride, int tokens
   }
 }
 
+// Transposed keys, a tile's scores, and what is added to them: from the last query's first key to the first query's last.
 size_t attention_scratch(int tokens, int head_size) {
-  return (size_t)whole_groups(tokens) * (head_size + Vec::tile_rows) + kGroup;
+  return (size_t)whole_groups(tokens) * (head_size + Vec::tile_rows + 2) + kGroup;
 }
 
 // One row of scores, stored [group][row of the tile][kGroup]: e^(score - largest), zeros past the last key.
@@ -45,13 +46,15 @@ struct Head {
   ptrdiff_t group_stride;
   const float* keys;  // transposed
   float* scores;
+  const float* relative;  // what is added to a score, by the distance of key and query; or null
   float* probabilities;  // (tokens, tokens), or null
-  int tokens, size;
+  int tokens, size, window;
 };
 
-void write_shares(const float* row, ptrdiff_t group_stride, float sum, const Head& h, int query) {
+void write_shares(const float* row, ptrdiff_t group_stride, float sum, const Head& h, int query, KeyRange keys) {
   float* out = h.probabilities + (ptrdiff_t)query * h.tokens;
-  for (int key = 0; key < h.tokens; key++) out[key] = row[key / kGroup * group_stride + key % kGroup] / sum;
+  for (int key = 0; key < h.tokens; key++) out[key] = 0;
+  for (int i = 0; i < keys.end - keys.begin; i++) out[keys.begin + i] = row[i / kGroup * group_stride + i % kGroup] / sum;
 }
 
 // sum[r][v] = x[r] * b[v], for one group of columns.
@@ -66,13 +69,23 @@ inline void group_product(const float* x, ptrdiff_t x_stride, const float* group
   multiply<R>(x, x_stride, b, kGroup, depth, sum);
 }
 
+// `relative` is the first row's for the first key; the next row's key is one token nearer.
+template <int R>
+inline void add_relative(const float* relative, Vec (&sum)[R][kGroupVecs]) {
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < kGroupVecs; v++) sum[r][v] = sum[r][v] + Vec::load(relative - r + v * Vec::lanes);
+}
+
 template <int R>
 void attention_tile(const Head& h, int row) {
   constexpr ptrdiff_t kScoreStride = R * kGroup;
-  for (int first = 0; first < h.tokens; first += kGroup) {
+  const KeyRange keys = keys_seen(h.tokens, h.window, row, R, kGroup);
+  const int count = keys.end - keys.begin;
+  for (int first = keys.begin; first < keys.end; first += kGroup) {
     Vec sum[R][kGroupVecs];
     group_product<R>(h.queries + (ptrdiff_t)row * kGroup, h.group_stride, h.keys + (ptrdiff_t)first * h.size, h.size, sum);
-    float* out = h.scores + (ptrdiff_t)first * R;
+    if (h.relative) add_relative<R>(h.relative + first - row, sum);
+    float* out = h.scores + (ptrdiff_t)(first - keys.begin) * R;
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -80,13 +93,14 @@ void attention_tile(const Head& h, int row) {
   }
   Vec share[R];
   for (int r = 0; r < R; r++) {
-    const float sum = softmax(h.scores + r * kGroup, kScoreStride, h.tokens);
+    const float sum = softmax(h.scores + r * kGroup, kScoreStride, count);
     share[r] = Vec::all(1.0f / sum);
-    if (h.probabilities) write_shares(h.scores + r * kGroup, kScoreStride, sum, h, row + r);
+    if (h.probabilities) write_shares(h.scores + r * kGroup, kScoreStride, sum, h, row + r, keys);
   }
   for (int group = 0; group < h.size / kGroup; group++) {
     Vec sum[R][kGroupVecs];
-    group_product<R>(h.scores, kScoreStride, h.values + group * h.group_stride, h.tokens, sum);
+    const float* values = h.values + group * h.group_stride + (ptrdiff_t)keys.begin * kGroup;
+    group_product<R>(h.scores, kScoreStride, values, count, sum);
     float* out = h.out + group * h.group_stride + (ptrdiff_t)row * kGroup;
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
@@ -105,16 +119,39 @@ void attention(const Attention& a) {
   float* keys = a.scratch + (kGroup - (uintptr_t)a.scratch / sizeof(float) % kGroup) % kGroup;
   h.keys = keys;
   h.scores = keys + (ptrdiff_t)whole_groups(h.tokens) * h.size;
+  h.window = smaller(a.window, h.tokens);
+  const int first = 1 - h.tokens, distances = h.tokens - 1 + whole_groups(h.tokens);
+  float* relative = h.scores + (ptrdiff_t)whole_groups(h.tokens) * Vec::tile_rows;
+  h.relative = is_relative(a) ? relative - first : nullptr;
   for (int head = a.first_head; head < smaller(a.last_head, a.num_heads); head++) {
     auto column = [&](int group) { return floats_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
     h.queries = column(0);
     transpose_keys(column(all), group_stride, h.tokens, h.size, keys);
     h.values = column(2 * all);
+    if (h.relative) relative_scores(a, head, first, distances, relative);
     h.out = floats_at(a.out, a.rows, a.begin, head * groups);
     h.probabilities = a.probabilities ? a.probabilities + (ptrdiff_t)head * h.tokens * h.tokens : nullptr;
     for_tiles(h.tokens, [&](int row, int size) {
       with_rows(size, [&]<int R>() { attention_tile<R>(h, row); });
     });
+  }
+}
+
+void rotate(const Rotate& a) {
+  const int groups = 2 * a.num_heads * (a.head_size / kGroup);  // of queries and keys
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    const float* angles = a.angles + (ptrdiff_t)a.positions[row] * a.head_size;
+    for (int group = 0; group < groups; group += 2) {
+      float* x = floats_at(a.heads, a.rows, row, group);
+      float* y = floats_at(a.heads, a.rows, row, group + 1);
+      const float* cosines = angles + group * kGroup % a.head_size;
+      for (int i = 0; i < kGroup; i += Vec::lanes) {
+        const Vec cosine = Vec::load(cosines + i), sine = Vec::load(cosines + kGroup + i);
+        const Vec old_x = Vec::load(x + i), old_y = Vec::load(y + i);
+        (old_x * cosine - old_y * sine).store(x + i);
+        (old_y * cosine + old_x * sine).store(y + i);
+      }
+    }
   }
 }
 

@@ -15,6 +15,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "gemm_int8.h"
 
+#include "relative.h"
+
 #include "attention_f32.h"
 
 #include "peak.h"

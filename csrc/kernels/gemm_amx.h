@@ -358,6 +358,7 @@ template <int kParts>
 void linear_bf16(const Linear& a) {
   using Format = Bf16Format<kParts>;
   switch (a.into) {
+    case Into::floats: return multiply_all<Format, IntoFloats<Activation::none>>(a);
     case Into::heads: return multiply_all<Format, IntoHeads<kParts>>(a);
     case Into::hidden: return add_to_hidden<Format>(a);
     case Into::inner:
@@ -369,6 +370,7 @@ void linear_bf16(const Linear& a) {
 
 void linear_tiles_int8(const Linear& a) {
   switch (a.into) {
+    case Into::floats: return multiply_all<Int8Format, IntoFloats<Activation::none>>(a);
     case Into::heads: return multiply_all<Int8Format, IntoHeads<1>>(a);
     case Into::hidden: return multiply_all<Int8Format, IntoHidden>(a);
     case Into::inner:  // floats: a row's scale is known only when the whole row is

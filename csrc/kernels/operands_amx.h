@@ -186,3 +186,20 @@ struct TileHeads {
     return blocks(3 * num_heads * head_size, kBlock) * panel_bytes(rows);
   }
 };
+
+template <int kParts>
+void rotate_tiles(const Rotate& a) {
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    const float* angles = a.angles + (ptrdiff_t)a.positions[row] * a.head_size;
+    for (int column = 0; column < 2 * a.num_heads * a.head_size; column += kBlock) {
+      char* at = TileHeads<kParts>::at(a.heads, a.rows, row, column / kBlock);
+      Vec x = low_half(load_line(at)), y = high_half(load_line(at));
+      if constexpr (kParts == 2) {
+        x = x + low_half(load_line(at + kLine));
+        y = y + high_half(load_line(at + kLine));
+      }
+      const Vec cosine = Vec::load(angles + column % a.head_size), sine = Vec::load(angles + column % a.head_size + kGroup);
+      store_parts<kParts>(at, kLine, x * cosine - y * sine, y * cosine + x * sine);
+    }
+  }
+}

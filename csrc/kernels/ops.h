@@ -116,6 +116,34 @@ void convert(const Convert& a) {
     Operand::store(a.operand, a.rows, row, a.columns, {a.floats + (ptrdiff_t)row * kGroup, (ptrdiff_t)a.rows * kGroup});
 }
 
+template <class Operand, Vec (*function)(Vec)>
+inline void gate_rows(const Gate& a) {
+  const int whole = whole_groups(a.columns);
+  const ptrdiff_t group_stride = (ptrdiff_t)a.rows * kGroup;
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    const GroupedRow gates{a.floats + (ptrdiff_t)row * kGroup, group_stride};
+    for (int c = 0; c < whole; c += Vec::lanes)
+      (function(Vec::load(gates.at(c))) * Vec::load(gates.at(whole + c))).store((float*)gates.at(c));
+    Operand::store(a.operand, a.rows, row, a.columns, gates);
+  }
+}
+
+inline Vec unchanged(Vec x) { return x; }
+
+template <class Operand>
+void gate(const Gate& a) {
+  switch (a.activation) {
+    case Activation::none: return gate_rows<Operand, unchanged>(a);
+    case Activation::gelu: return gate_rows<Operand, gelu>(a);
+    case Activation::gelu_tanh: return gate_rows<Operand, gelu_tanh>(a);
+    case Activation::gelu_fast: return gate_rows<Operand, gelu_fast>(a);
+    case Activation::quick_gelu: return gate_rows<Operand, quick_gelu>(a);
+    case Activation::relu: return gate_rows<Operand, relu>(a);
+    case Activation::silu: return gate_rows<Operand, silu>(a);
+    case Activation::tanh: return gate_rows<Operand, tanh>(a);
+  }
+}
+
 // The sum of part(c) for c = 0, lanes, ... below `columns`: four at a time, which don't wait for one another.
 template <class Part>
 inline float sum_of(int columns, Part part) {
@@ -135,7 +163,8 @@ struct NormedRow {
 
   NormedRow(const Norm& norm, const float* row) : a(norm), x(row) {
     const float scale = 1.0f / a.columns;
-    mean = Vec::all(sum_of(a.columns, [&](int c) { return Vec::load(x + c); }) * scale);  // zeros past the columns
+    mean = Vec::zero();
+    if (a.centred) mean = Vec::all(sum_of(a.columns, [&](int c) { return Vec::load(x + c); }) * scale);  // zeros past the columns
     const float squares = sum_of(a.columns, [&](int c) {
       const Vec d = (Vec::load(x + c) - mean).first(a.columns - c);
       return d * d;
@@ -152,8 +181,11 @@ template <class Operand>
 void norm(const Norm& a) {
   for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
     float* x = a.hidden + (ptrdiff_t)row * a.stride;
-    const NormedRow normed(a, x);
-    for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) normed.at(c).store(x + c);
+    if (a.weight) {
+      const NormedRow normed(a, x);
+      if (a.room) x = a.room;
+      for (int c = 0; c < whole_groups(a.columns); c += Vec::lanes) normed.at(c).store(x + c);
+    }
     Operand::store(a.operand, a.rows, row, a.columns, {x, kGroup});
   }
 }
@@ -212,7 +244,7 @@ void embed(const Embed& a) {
     for (int c = 0; c < a.stride; c++) out[c] = 0;
     add_row(a.word, a.ids[row], a.columns, out);
     if (a.token_type.data) add_row(a.token_type, a.token_types[row], a.columns, out);
-    add_row(a.position, a.positions[row], a.columns, out);
+    if (a.position.data) add_row(a.position, a.positions[row], a.columns, out);
   }
 }
 

@@ -11,6 +11,7 @@ alignas(64) constexpr float kSixteenths[16] = {
 template <>
 struct Shares<2> {
   static constexpr float kUnit = 1.4426950408889634f, kStart = 0;
+  static constexpr int kStartStep = 1;  // floats from what a tile's row of scores begins with to the next key's
 
   static Vec exp2(Vec x) {
     const Vec to_sixteenths = Vec::all(0x1.8p19f);  // adding it leaves the nearest sixteenth in the last bits
@@ -45,6 +46,7 @@ alignas(64) constexpr uint8_t kFractions[64] = {
 template <>
 struct Shares<1> {
   static constexpr float kUnit = 256 * 1.4426950408889634f, kStart = 256 * 127;
+  static constexpr int kStartStep = 16;  // each key has a line of its own, in the order that packing wants
 
   static void make(Vec x, Vec y, uint32_t keep, __m512i (&part)[1]) {
     const __m512i bits = _mm512_packus_epi32(whole(x), whole(y));

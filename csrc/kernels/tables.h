@@ -19,6 +19,8 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .attention = attention,
           .to_float = to_float,
           .convert = convert<FloatOperand>,
+          .gate = gate<FloatOperand>,
+          .rotate = rotate,
           .peak = float32_peak};
 }
 
@@ -43,6 +45,7 @@ constexpr Kernels int8_table(const char* level, unsigned needs) {
   table.norm = norm<Int8Operand>;
   table.linear = linear_int8;
   table.convert = convert<Int8Operand>;
+  table.gate = gate<Int8Operand>;
   table.converts_inner = table.converts_context = true;
   table.peak = int8_peak;
   return table;

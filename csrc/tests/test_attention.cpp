@@ -26,8 +26,29 @@ struct Problem {
   Floats x;
   bool exact_scores;
   double offset = 0;  // the part of all of a row's scores that is the same, and is exact
+  Floats bias = {};   // (num_heads, 2 * reach + 1), or empty
+  int reach = 0, window = kAll;
+  Floats angles = {};  // (tokens): row i's queries and keys are turned by angles[i] * (pair + 1); or empty
 
-  double at(int row, int part, int column) const { return x[((size_t)row * 3 + part) * size.width() + column]; }
+  bool sees(int row, int key) const { return std::abs(key - row) <= window; }
+  double bias_at(int head, int row, int key) const {
+    return bias.empty() ? 0 : bias[(size_t)head * (2 * reach + 1) + reach + std::clamp(key - row, -reach, reach)];
+  }
+
+  double given(int row, int part, int column) const { return x[((size_t)row * 3 + part) * size.width() + column]; }
+  // The other number of a pair, and which of the two this is: of every 32 columns 16 and 16 are pairs.
+  int other(int column) const { return column / 32 * 32 + (column + 16) % 32; }
+  double angle(int row, int column) const { return angles[row] * (column % size.head_size / 32 * 16 + column % 16 + 1); }
+  double at(int row, int part, int column) const {
+    if (angles.empty() || part == 2) return given(row, part, column);
+    const double sine = std::sin(angle(row, column)), sign = column % 32 < 16 ? -1 : 1;
+    return given(row, part, column) * std::cos(angle(row, column)) + sign * given(row, part, other(column)) * sine;
+  }
+  // How large the numbers are that it is made of.
+  double scale(int row, int part, int column) const {
+    const double own = std::abs(given(row, part, column));
+    return angles.empty() || part == 2 ? own : 3 * (own + std::abs(given(row, part, other(column))));
+  }
 };
 
 Problem make_problem(const Case& c) {
@@ -60,6 +81,15 @@ Problem make_offset_scores(const Case& c) {
   return problem;
 }
 
+Problem make_relative(const Case& c, int reach, int window) {
+  Problem problem = make_problem(c);
+  problem.reach = reach;
+  problem.window = window;
+  if (reach) problem.bias = Random(reach).floats((size_t)c.num_heads * (2 * reach + 1));
+  for (float& value : problem.bias) value *= 4;
+  return problem;
+}
+
 struct Reference {
   std::vector<Expected> out;            // (tokens, width)
   std::vector<Expected> probabilities;  // (heads, tokens, tokens)
@@ -83,13 +113,17 @@ Reference reference(const Kernels& kernels, const Problem& p) {
           shares[key] += product;
           if (!p.exact_scores) errors[key] += c.head_size * kUnit * std::abs(product);
           if (!p.offset || i % c.head_size) errors[key] += 2 * exact.number * std::abs(product);
+          if (!p.angles.empty()) errors[key] += 2 * (exact.number + 4 * kUnit) * p.scale(row, 0, i) * p.scale(key, 1, i);
         }
+        shares[key] += p.bias_at(head, row, key);
+        errors[key] += 4 * kUnit * std::abs(p.bias_at(head, row, key));
+        if (!p.sees(row, key)) shares[key] = -1e300;
         top = std::max(top, shares[key]);
       }
       double worst = 0;
       for (int key = 0; key < c.tokens; key++) {
         const double argument = shares[key] - top;
-        worst = std::max(worst, errors[key] + exact.share + kUnit * std::min(-argument, 90.0));
+        if (p.sees(row, key)) worst = std::max(worst, errors[key] + exact.share + kUnit * std::min(-argument, 90.0));
         sum += shares[key] = std::exp(argument);
       }
       const double relative = 2 * worst + (c.tokens + 4) * kUnit;
@@ -136,6 +170,28 @@ Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
   return heads;
 }
 
+// Turns queries and keys, in two ranges of rows; the storage's rows have positions in the opposite order.
+void rotate(const Kernels& kernels, const Problem& p, Storage& heads) {
+  const Case& c = p.size;
+  if (p.angles.empty()) return;
+  Floats table((size_t)c.rows() * c.head_size);
+  std::vector<int32_t> positions;
+  for (int row = 0; row < c.rows(); row++) {
+    const int position = c.rows() - 1 - row, token = row - c.before;
+    positions.push_back(position);
+    if (token < 0 || token >= c.tokens) continue;
+    for (int i = 0; i < c.head_size; i++) {
+      const double angle = p.angle(token, i);
+      table[(size_t)position * c.head_size + i] = (float)(i % 32 < 16 ? std::cos(angle) : std::sin(angle));
+    }
+  }
+  const Guarded<float> angles(table);
+  const int middle = c.before + c.tokens / 2;
+  for (auto [begin, end] : {std::pair{c.before, middle}, {middle, c.before + c.tokens}})
+    kernels.rotate({heads.data(), c.rows(), c.num_heads, c.head_size, angles.data(), positions.data(), begin, end});
+  CHECK(heads.intact());
+}
+
 struct Result {
   Floats out;  // (rows of the storage, width)
   Floats probabilities;
@@ -143,14 +199,28 @@ struct Result {
 
 constexpr float kUntouched = 7.25f;
 
+// Adds what a problem has that depends on distances alone; `bias` keeps it.
+Attention with_relative(const Kernels& kernels, const Problem& p, Attention a, Floats& bias) {
+  bias = p.bias;
+  for (float& value : bias) value *= kernels.score_unit;
+  a.bias = bias.empty() ? nullptr : bias.data();
+  a.reach = p.reach;
+  a.window = p.window;
+  return a;
+}
+
 Result compute(const Kernels& kernels, const Problem& p, bool probabilities, int broken_row = -1) {
   const Case& c = p.size;
-  const Storage heads = make_heads(kernels, p, broken_row);
+  Floats bias;
+  Storage heads = make_heads(kernels, p, broken_row);
+  rotate(kernels, p, heads);
   Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
   Canaried<float> scratch(kernels.attention_scratch(c.tokens, c.head_size), sizeof(float));
   Canaried<float> shares(probabilities ? (size_t)c.num_heads * c.tokens * c.tokens : 0, sizeof(float));
-  kernels.attention({heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
-                     scratch.data(), probabilities ? shares.data() : nullptr});
+  kernels.attention(with_relative(kernels, p,
+                                  {heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
+                                   scratch.data(), probabilities ? shares.data() : nullptr},
+                                  bias));
   CHECK(heads.intact());
   CHECK(out.intact());
   CHECK(scratch.intact());
@@ -191,8 +261,8 @@ void test_case(const Kernels& kernels, const char* what, const Problem& p) {
 }
 
 // The bits depend neither on the sequence's place, nor on its neighbours, nor on whether probabilities are wanted.
-void test_bits(const Kernels& kernels, const Case& alone) {
-  Problem p = make_problem(alone);
+void test_bits(const Kernels& kernels, Problem p) {
+  const Case alone = p.size;
   const Floats expected = compute(kernels, p, true).out;
   for (auto [before, after] : {std::pair{0, 0}, {1, 0}, {0, 5}, {3, 2}, {13, 16}, {16, 1}}) {
     p.size.before = before;
@@ -239,6 +309,28 @@ void test_head_ranges(const Kernels& kernels) {
   CHECK(out.intact() && read_operand(kernels, out, c.rows(), c.width()) == expected);
 }
 
+// Biases that reach further than the sequence or not as far, windows from a token's own key to all keys.
+void test_relatives(const Kernels& kernels) {
+  for (int tokens : {1, 2, 7, 16, 17, 33, 64, 100, 130})
+    for (int reach : {0, 1, 5, 200})
+      for (int window : {0, 1, 3, 16, 64, kAll}) {
+        if (tokens > 33 && reach % 2 != window % 2) continue;
+        const int heads = 1 + tokens % 3, size = tokens % 2 ? 32 : 64;
+        test_case(kernels, "with bias and window", make_relative({tokens, heads, size, tokens % 4, tokens % 5}, reach, window));
+      }
+  for (int tokens : {1, 33, 100}) test_bits(kernels, make_relative({tokens, 2, 32, 0, 0}, 9, 20));
+}
+
+// Queries and keys that are turned by their positions.
+void test_rotations(const Kernels& kernels) {
+  for (int tokens : {1, 2, 15, 33, 70})
+    for (int size : {32, 64, 96}) {
+      Problem problem = make_problem({tokens, 1 + tokens % 3, size, tokens % 4, tokens % 5});
+      problem.angles = Random(tokens).floats(tokens);
+      test_case(kernels, "of turned heads", problem);
+    }
+}
+
 void test_table(const Kernels& kernels) {
   if (has_tiles(kernels) && is(kernels, "int8")) {  // bfloat16's, but for where it puts its numbers: see self_test
     CHECK(kernels.heads_bytes == level(kernels.level).tables[1].heads_bytes);
@@ -264,7 +356,9 @@ void test_table(const Kernels& kernels) {
       if (size == 16) test_case(kernels, "of large scores", make_large_scores({tokens, heads, size, 1, 2}));
       if (has_tiles(kernels)) test_case(kernels, "of offset scores", make_offset_scores({tokens, heads, size, 1, 2}));
     }
-  for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, {tokens, 3, 32, 0, 0});
+  for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, make_problem({tokens, 3, 32, 0, 0}));
+  test_relatives(kernels);
+  test_rotations(kernels);
   for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);
   test_broken_query(kernels, {1, 1, smallest, 0, 0}, 0);
   test_head_ranges(kernels);

@@ -38,15 +38,120 @@ def measure_peak(level: str, dtype: str, threads: int, seconds: float) -> float:
 def measure_linear(level: str, dtype: str, rows: int, columns: int, depth: int, gelu: bool, seconds: float) -> float:
     """Operations a second of one thread's products of this shape."""
 
-def measure_attention(level: str, dtype: str, tokens: int, heads: int, size: int, seconds: float) -> float:
-    """
-    Operations a second of one thread's attention of one sequence of this shape.
-    """
+class Network:
+    """What a network is: see Network in csrc/weights.h."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @vocabulary.setter
+    def vocabulary(self, arg: int, /) -> None: ...
+
+    @property
+    def positions(self) -> int: ...
+
+    @positions.setter
+    def positions(self, arg: int, /) -> None: ...
+
+    @property
+    def token_types(self) -> int: ...
+
+    @token_types.setter
+    def token_types(self, arg: int, /) -> None: ...
+
+    @property
+    def embedding(self) -> int: ...
+
+    @embedding.setter
+    def embedding(self, arg: int, /) -> None: ...
+
+    @property
+    def hidden(self) -> int: ...
+
+    @hidden.setter
+    def hidden(self, arg: int, /) -> None: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @heads.setter
+    def heads(self, arg: int, /) -> None: ...
+
+    @property
+    def key_heads(self) -> int: ...
+
+    @key_heads.setter
+    def key_heads(self, arg: int, /) -> None: ...
+
+    @property
+    def inner(self) -> int: ...
+
+    @inner.setter
+    def inner(self, arg: int, /) -> None: ...
+
+    @property
+    def eps(self) -> float: ...
+
+    @eps.setter
+    def eps(self, arg: float, /) -> None: ...
+
+    @property
+    def reach(self) -> int: ...
+
+    @reach.setter
+    def reach(self, arg: int, /) -> None: ...
+
+    @property
+    def pre_norm(self) -> bool: ...
+
+    @pre_norm.setter
+    def pre_norm(self, arg: bool, /) -> None: ...
+
+    @property
+    def rms_norm(self) -> bool: ...
+
+    @rms_norm.setter
+    def rms_norm(self, arg: bool, /) -> None: ...
+
+    @property
+    def gated(self) -> bool: ...
+
+    @gated.setter
+    def gated(self, arg: bool, /) -> None: ...
+
+    @property
+    def interleaved(self) -> bool: ...
+
+    @interleaved.setter
+    def interleaved(self, arg: bool, /) -> None: ...
+
+    @property
+    def stored_layers(self) -> list[int]: ...
+
+    @stored_layers.setter
+    def stored_layers(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def rotary(self) -> list[int]: ...
+
+    @rotary.setter
+    def rotary(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def windows(self) -> list[int]: ...
+
+    @windows.setter
+    def windows(self, arg: Sequence[int], /) -> None: ...
+
+    def activate(self, name: str) -> None:
+        """Set the activation; ValueError if it is unknown."""
 
 class Model:
     """An encoder ready to compute: packed weights, threads, workspaces."""
 
-    def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], *, vocabulary: int, positions: int, token_types: int, hidden: int, layers: int, heads: int, inner: int, activation: str, eps: float, level: str, dtype: str, threads: int) -> None: ...
+    def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], network: Network, *, level: str, dtype: str, threads: int) -> None: ...
 
     def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
 
@@ -60,7 +165,7 @@ class WordPiece:
         What becomes of a character: (UTF-8 character, "word", "alone" or "space") each; None where it depends.
         """
 
-    def encode(self, texts: tuple[str, ...], limit: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
+    def encode(self, texts: tuple[str, ...], most: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
         """
         Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar characters), and the unfamiliar characters.
         """

@@ -26,7 +26,12 @@ _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
 # Constants that old versions of transformers stored along with the weights.
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_BUFFERS = (
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "encoder.embed_positions.weight",  # RoFormer's sines and cosines
+    "rotary_emb.inv_freq",
+)
 
 # TensorFlow's names for a layer norm's parameters, which old checkpoints kept.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
@@ -86,10 +91,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     spec = family.spec(config)
     files = _map_weights(network, config)
     raw = _merge(network, files)
-    prefix = _find_prefix(family, raw)
+    family, prefix = _find_names(family, spec, raw)
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
-    _check_tensors(network, spec, names, raw)
+    _check_tensors(network, family, spec, names, raw)
     spec = _with_heads(network, spec, family, names, config, raw)
     in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
     surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
@@ -99,7 +104,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         embed=read_embed_spec(folder, spec.hidden_size),
         rank_activation=read_rank_activation(folder, config),
     )
-    tensors = {key: raw[name] for key, name in names.items()}
+    tensors = {key: _take_part(raw[name], *family.part(key)) for key, name in names.items()}
     return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)
 
 
@@ -212,13 +217,25 @@ def _explain_no_weights(folder: Path, config: Mapping[str, Any]) -> str:
     )
 
 
-def _find_prefix(family: Family, raw: Mapping[str, Tensor]) -> str:
-    """Find what stands in front of the base network's names: the choice that explains most tensors."""
+def _find_names(family: Family, spec: Spec, raw: Mapping[str, Tensor]) -> tuple[Family, str]:
+    """Find the names that the weights have, and what stands in front of the base network's: what explains most."""
+
+    def found(names: Family) -> int:
+        own = [names.checkpoint_name(key) for key in spec.tensor_shapes()]
+        return max(sum(prefix + name in raw for name in own) for prefix in ("", *names.prefixes))
 
     def explained(prefix: str) -> int:
         return sum(name.startswith(prefix) and name[len(prefix) :].split(".")[0] in family.roots for name in raw)
 
-    return max(("", *family.prefixes), key=explained)
+    if family.other is not None:
+        family = max(family, family.other, key=found)
+    return family, max(("", *family.prefixes), key=explained)
+
+
+def _take_part(tensor: Tensor, number: int, count: int) -> Tensor:
+    """One of `count` equal parts of a tensor's rows, where it lies."""
+    rows = tensor.shape[0] // count
+    return Tensor(tensor.dtype, tensor.array[number * rows : (number + 1) * rows]) if count > 1 else tensor
 
 
 def _with_pooler(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tensor]) -> Spec:
@@ -259,15 +276,20 @@ def _name_tensors(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Ten
     return names
 
 
-def _check_tensors(folder: Path, spec: Spec, names: Mapping[str, str], raw: Mapping[str, Tensor]) -> None:
+def _check_tensors(
+    folder: Path, family: Family, spec: Spec, names: Mapping[str, str], raw: Mapping[str, Tensor]
+) -> None:
     """Check that every needed tensor is there, has its shape and a dtype that is computed."""
-    missing = [name for name in names.values() if name not in raw]
+    missing = list(dict.fromkeys(name for name in names.values() if name not in raw))
     if missing:
         raise CheckpointError(
             f"{folder}: {len(missing)} of the {len(names)} tensors that config.json calls for are missing: "
             f"{_name_some(missing)}; the weights are of another network, or cut short"
         )
-    needed = {names[key]: (raw[names[key]], shape) for key, shape in spec.tensor_shapes().items()}
+    needed = {
+        names[key]: (raw[names[key]], (family.part(key)[1] * shape[0], *shape[1:]))
+        for key, shape in spec.tensor_shapes().items()
+    }
     foreign = [f"{name} is {tensor.dtype}" for name, (tensor, _) in needed.items() if tensor.dtype not in _DTYPES]
     if foreign:
         raise CheckpointError(

@@ -1,7 +1,8 @@
 """What a checkpoint is: the network (`Spec`), how it embeds (`EmbedSpec`) and what heads it carries (`HeadSpec`).
 
 Both engines read a `Spec` and nothing else; only `families/` knows how a config.json spells it.
-Letters used for shapes: V vocabulary, P positions, Y token types, H hidden, I inner.
+Letters used for shapes: V vocabulary, P positions, Y token types, E embedding, H hidden, I inner, N heads, D head size,
+L layers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "HeadSpec", "Spec", "StepSpec"]
+__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "HeadSpec", "Rotary", "Spec", "StepSpec"]
 
 #: The activations that the engines compute, by Bothways' own names.
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh")
@@ -110,6 +111,14 @@ class HeadSpec:
 
 
 @dataclass(frozen=True)
+class Rotary:
+    """By what angles queries and keys are turned: pair i of D / 2 by position * factor / base ** (2 * i / D)."""
+
+    base: float
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Spec:
     """What an encoder's network is: everything an engine needs besides the weights.
 
@@ -122,11 +131,30 @@ class Spec:
         inner_size: I, width of the feed-forward part.
         activation: One of `ACTIVATIONS`.
         norm_eps: Added to the variance in every layer norm.
-        num_positions: P, rows of the position table.
+        num_positions: P, rows of the position table, or the positions that a network without one is made for.
         position_offset: The row that a sequence's first token takes (RoBERTa: padding id + 1).
         padding_id: A token with this id takes row `padding_id` and does not count as a
             position (RoBERTa's rule); None where every token counts.
         num_token_types: Y, rows of the token type table; 0 for none.
+        num_task_types: Rows of the task type table (ERNIE), of which the first is added to every token; 0 for none.
+        embedding_size: E, values in a row of the embedding tables, of which a linear layer behind their norm makes H;
+            None for H without such a layer.
+        embedding_norm: Whether the embeddings are normed.
+        relative_buckets: Rows of the table of T5's relative position bias, which all layers add to scores (MPNet);
+            0 for none.
+        pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
+            else behind each, after its input is added again.
+        first_norm: Of a network with `pre_norm`, whether the first layer's attention has a norm before it.
+        position_table: Whether the embeddings have a position table.
+        rotary: For every layer, how queries and keys are turned by their positions; () where they are not.
+        rotary_interleaved: A pair that is turned is a head's values 2 i and 2 i + 1 (RoFormer); else i and i + D / 2.
+        windows: For every layer, how many tokens away the furthest key is that a query sees, or None for all; () where
+            every layer sees all.
+        rms_norm: Norms divide by the root of the mean square and subtract no mean (RMSNorm).
+        gated: The feed-forward part's inner values are activation(gate(x)) * inner(x), else activation(inner(x)).
+        num_key_heads: Heads of keys and of values, each for as many neighbouring heads of queries; None for N.
+        unbiased: The linear layers without a bias, by canonical name, and "norm" where norms have none.
+        stored_layers: For every layer, the number of the stored one whose weights it uses; () where each has its own.
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
         embed: How token vectors become an embedding.
@@ -147,6 +175,21 @@ class Spec:
     position_offset: int = 0
     padding_id: int | None = None
     num_token_types: int = 0
+    num_task_types: int = 0
+    embedding_size: int | None = None
+    embedding_norm: bool = True
+    relative_buckets: int = 0
+    pre_norm: bool = False
+    first_norm: bool = True
+    position_table: bool = True
+    rotary: tuple[Rotary, ...] = ()
+    rotary_interleaved: bool = False
+    windows: tuple[int | None, ...] = ()
+    rms_norm: bool = False
+    gated: bool = False
+    num_key_heads: int | None = None
+    unbiased: frozenset[str] = frozenset()
+    stored_layers: tuple[int, ...] = ()
     pooler: bool = False
     pooler_reason: str = ""
     embed: EmbedSpec = field(default_factory=EmbedSpec)
@@ -163,33 +206,77 @@ class Spec:
         """The longest sequence that the position table has rows for, special tokens included."""
         return self.num_positions - self.position_offset
 
+    @property
+    def embedding_width(self) -> int:
+        """E, values in a row of the embedding tables."""
+        return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and of values."""
+        return self.num_heads if self.num_key_heads is None else self.num_key_heads
+
+    def stored_layer(self, number: int) -> int:
+        """The number of the stored layer whose weights a layer uses."""
+        return self.stored_layers[number] if self.stored_layers else number
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The canonical name and shape of every tensor that an engine needs for this network."""
-        hidden, inner = self.hidden_size, self.inner_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "embeddings.word": (self.vocab_size, hidden),
-            "embeddings.position": (self.num_positions, hidden),
-            "embeddings.norm.weight": (hidden,),
-            "embeddings.norm.bias": (hidden,),
-        }
-        if self.num_token_types:
-            shapes["embeddings.token_type"] = (self.num_token_types, hidden)
-        linears = {
-            "query": (hidden, hidden),
-            "key": (hidden, hidden),
-            "value": (hidden, hidden),
-            "attention_output": (hidden, hidden),
-            "inner": (inner, hidden),
-            "output": (hidden, inner),
-        }
-        for n in range(self.num_layers):
-            for name, (rows, columns) in linears.items():
-                shapes[f"layers.{n}.{name}.weight"] = (rows, columns)
-                shapes[f"layers.{n}.{name}.bias"] = (rows,)
-            for name in ("attention_norm", "output_norm"):
-                shapes[f"layers.{n}.{name}.weight"] = (hidden,)
-                shapes[f"layers.{n}.{name}.bias"] = (hidden,)
+        """The canonical name and shape of every tensor that an engine needs for this network.
+
+        Of a layer's two norms, attention_norm belongs to attention and output_norm to the feed-forward part, whether
+        they stand before or behind it.
+        """
+        hidden = self.hidden_size
+        shapes = self._embedding_shapes()
+        layer = self._layer_shapes()
+        for n in sorted({self.stored_layer(number) for number in range(self.num_layers)}):
+            shapes |= {f"layers.{n}.{name}": shape for name, shape in layer.items()}
+        if not self.first_norm:
+            shapes = {name: shape for name, shape in shapes.items() if not name.startswith("layers.0.attention_norm.")}
+        if self.relative_buckets:
+            shapes["relative_bias"] = (self.relative_buckets, self.num_heads)
+        if self.pre_norm:
+            shapes |= self._norm("final_norm", hidden)
         if self.pooler:
-            shapes["pooler.weight"] = (hidden, hidden)
-            shapes["pooler.bias"] = (hidden,)
+            shapes |= _linear_shapes("pooler", hidden, hidden)
         return shapes
+
+    def _embedding_shapes(self) -> dict[str, tuple[int, ...]]:
+        width = self.embedding_width
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings.word": (self.vocab_size, width),
+        }
+        if self.position_table:
+            shapes["embeddings.position"] = (self.num_positions, width)
+        if self.embedding_norm:
+            shapes |= self._norm("embeddings.norm", width)
+        if self.num_token_types:
+            shapes["embeddings.token_type"] = (self.num_token_types, width)
+        if self.num_task_types:
+            shapes["embeddings.task_type"] = (self.num_task_types, width)
+        if self.embedding_size is not None:
+            shapes |= _linear_shapes("embeddings.projection", self.hidden_size, width)
+        return shapes
+
+    def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        hidden, inner, keys = self.hidden_size, self.inner_size, self.key_heads * self.head_size
+        linears = {"query": (hidden, hidden), "key": (keys, hidden), "value": (keys, hidden)}
+        linears |= {"attention_output": (hidden, hidden), "inner": (inner, hidden), "output": (hidden, inner)}
+        if self.gated:
+            linears["gate"] = (inner, hidden)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, (rows, columns) in linears.items():
+            shapes[f"{name}.weight"] = (rows, columns)
+            if name not in self.unbiased:
+                shapes[f"{name}.bias"] = (rows,)
+        for name in ("attention_norm", "output_norm"):
+            shapes |= self._norm(name, hidden)
+        return shapes
+
+    def _norm(self, name: str, size: int) -> dict[str, tuple[int, ...]]:
+        weight: dict[str, tuple[int, ...]] = {f"{name}.weight": (size,)}
+        return weight if "norm" in self.unbiased else weight | {f"{name}.bias": (size,)}
+
+
+def _linear_shapes(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}

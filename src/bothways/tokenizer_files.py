@@ -25,7 +25,9 @@ __all__ = ["TokenizerFiles", "build", "highest_numbers", "is_panic", "open_files
 # tokenizer to when no class is named: for these it builds the normaliser and the pre-tokenizer anew.
 _BERT_NAMES = ("Bert", "ConvBert", "DistilBert", "Electra", "LayoutLM", "MobileBert", "SqueezeBert")
 _BERT_CLASSES = frozenset(f"{name}Tokenizer" for name in _BERT_NAMES)
-_BERT_MODELS = frozenset(name.lower() for name in _BERT_NAMES)
+_BERT_MODELS = frozenset(name.lower() for name in _BERT_NAMES) | {"ernie", "megatron-bert", "nomic_bert"}
+# MPNet splits as BERT does and has RoBERTa's special tokens.
+_MPNET = (frozenset({"MPNetTokenizer"}), frozenset({"mpnet"}))
 
 _BERT_TOKENS = {
     "cls_token": "[CLS]",
@@ -42,6 +44,7 @@ _ROBERTA_TOKENS: dict[str, Any] = {
     # RoBERTa learnt its mask as a word that has swallowed the space in front of it.
     "mask_token": {"content": "<mask>", "lstrip": True},
 }
+_MPNET_TOKENS = _ROBERTA_TOKENS | {"unk_token": "[UNK]"}
 _TOKEN_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 _EXTRA_TOKENS = ("additional_special_tokens", "extra_special_tokens")
 
@@ -134,6 +137,8 @@ def _from_tokenizer_json(files: TokenizerFiles) -> tokenizers.Tokenizer:
     if isinstance(raw.model, tokenizers.models.WordPiece) and files.builds_like(_BERT_CLASSES, _BERT_MODELS):
         _use_bert_splitting(raw, files.config)
         _add_known_tokens(raw, _BERT_TOKENS)
+    elif isinstance(raw.model, tokenizers.models.WordPiece) and files.builds_like(*_MPNET):
+        _use_bert_splitting(raw, files.config)
     elif isinstance(raw.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel) and files.builds_like(
         frozenset({"RobertaTokenizer"}), frozenset({"roberta"})
     ):
@@ -175,7 +180,8 @@ def _add_known_tokens(raw: tokenizers.Tokenizer, tokens: Mapping[str, Any]) -> N
 def _from_vocab_txt(files: TokenizerFiles) -> tokenizers.Tokenizer:
     import tokenizers
 
-    special = _special_tokens(files, _BERT_TOKENS)
+    mpnet = files.builds_like(*_MPNET)
+    special = _special_tokens(files, _MPNET_TOKENS if mpnet else _BERT_TOKENS)
     vocab = tokenizers.models.WordPiece.read_file(str(files.folder / "vocab.txt"))
     cls, sep, unk = _needed(special, set(vocab), "vocab.txt")
     raw = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab, unk_token=unk))
@@ -184,7 +190,7 @@ def _from_vocab_txt(files: TokenizerFiles) -> tokenizers.Tokenizer:
     _add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        pair=f"{cls}:0 $A:0 {sep}:0 {sep}:0 $B:0 {sep}:0" if mpnet else f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
         special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
     )
     return raw

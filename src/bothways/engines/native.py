@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 import bothways._native as _native
 from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
+from bothways.engines.positions import REACH, bias_by_distance, frequencies
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
+from bothways.spec import Rotary, Spec
 
 __all__ = ["NativeEngine", "level_in_force"]
 
@@ -31,6 +35,41 @@ def level_in_force() -> str:
         return _native.level(wanted)
     except ValueError as error:
         raise DeviceError(f"BOTHWAYS_LEVEL={wanted}: {error}; unset it to use the best level") from None
+
+
+def _network(spec: Spec) -> _native.Network:
+    network = _native.Network()
+    network.vocabulary = spec.vocab_size
+    network.positions = spec.num_positions
+    network.token_types = spec.num_token_types
+    network.embedding = spec.embedding_width
+    network.hidden = spec.hidden_size
+    network.heads = spec.num_heads
+    network.inner = spec.inner_size
+    network.eps = spec.norm_eps
+    network.reach = REACH if spec.relative_buckets else 0
+    network.pre_norm = spec.pre_norm
+    network.rms_norm = spec.rms_norm
+    network.gated = spec.gated
+    network.key_heads = spec.key_heads
+    network.interleaved = spec.rotary_interleaved
+    rotaries = _rotaries(spec)
+    network.rotary = [rotaries.index(rotary) for rotary in spec.rotary] or [-1] * spec.num_layers
+    network.windows = [-1 if window is None else window for window in spec.windows] or [-1] * spec.num_layers
+    network.stored_layers = [spec.stored_layer(n) for n in range(spec.num_layers)]
+    network.activate(spec.activation)
+    return network
+
+
+def _rotaries(spec: Spec) -> list[Rotary]:
+    """The different ones, in the order of their first layer."""
+    return list(dict.fromkeys(spec.rotary))
+
+
+def _add_task_type(tensors: Mapping[str, Tensor]) -> FloatArray:
+    """(Y, E): every token has one type and the first task, so the two are one table."""
+    types, tasks = (tensors[f"embeddings.{name}"].float32() for name in ("token_type", "task_type"))
+    return np.ascontiguousarray(types + tasks[0])
 
 
 class NativeEngine:
@@ -62,21 +101,14 @@ class NativeEngine:
 
     def _load(self, tensors: dict[str, Tensor]) -> _native.Model:
         spec = self._checkpoint.spec
-        return _native.Model(
-            {name: (tensor.array, tensor.dtype) for name, tensor in tensors.items()},
-            vocabulary=spec.vocab_size,
-            positions=spec.num_positions,
-            token_types=spec.num_token_types,
-            hidden=spec.hidden_size,
-            layers=spec.num_layers,
-            heads=spec.num_heads,
-            inner=spec.inner_size,
-            activation=spec.activation,
-            eps=spec.norm_eps,
-            level=self.level,
-            dtype=self.dtype,
-            threads=self.threads,
-        )
+        arrays = {name: (tensor.array, tensor.dtype) for name, tensor in tensors.items()}
+        if spec.num_task_types:
+            arrays["embeddings.token_type"] = (_add_task_type(tensors), "F32")
+        for n, rotary in enumerate(_rotaries(spec)):
+            arrays[f"rotary.{n}"] = (frequencies(rotary, spec.head_size), "F32")
+        if spec.relative_buckets:
+            arrays["relative_bias"] = (bias_by_distance(tensors["relative_bias"].float32()), "F32")
+        return _native.Model(arrays, _network(spec), level=self.level, dtype=self.dtype, threads=self.threads)
 
     def encode(
         self, batch: TokenBatch, *, rows: Rows = "all", hidden_states: bool = False, attentions: bool = False

@@ -6,15 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.families.albert import ALBERT
 from bothways.families.base import Family
 from bothways.families.bert import BERT
 from bothways.families.distilbert import DISTILBERT
+from bothways.families.electra import ELECTRA
+from bothways.families.ernie import ERNIE
+from bothways.families.eurobert import EUROBERT
+from bothways.families.gte import GTE
+from bothways.families.megatron_bert import MEGATRON_BERT
+from bothways.families.modernbert import MODERNBERT
+from bothways.families.mpnet import MPNET
+from bothways.families.nomic_bert import NOMIC_BERT
 from bothways.families.roberta import ROBERTA
+from bothways.families.roformer import ROFORMER
 
 __all__ = ["FAMILIES", "Family", "find"]
 
 #: Every family, in alphabetical order.
-FAMILIES = (BERT, DISTILBERT, ROBERTA)
+FAMILIES = (
+    ALBERT,
+    BERT,
+    DISTILBERT,
+    ELECTRA,
+    ERNIE,
+    EUROBERT,
+    GTE,
+    MEGATRON_BERT,
+    MODERNBERT,
+    MPNET,
+    NOMIC_BERT,
+    ROBERTA,
+    ROFORMER,
+)
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 

@@ -19,8 +19,10 @@ __all__ = [
     "check_heads",
     "read_activation",
     "read_eps",
+    "read_flag",
     "read_layers",
     "read_size",
+    "refuse_unless",
     "refuse_variants",
     "with_bias",
 ]
@@ -59,12 +61,15 @@ class Family:
         spec: Turns config.json into a `Spec`, without the pooler and the embedding, which other files decide.
         prefixes: What a checkpoint with a head puts in front of the base network's tensor names.
         names: Canonical tensor name -> the base network's name for it; `{n}` stands for the layer.
+        parts: Canonical name of a linear layer -> which of how many equal parts of the rows of the tensors that `names`
+            gives it is its own; a layer that isn't listed has all of them.
         stand_ins: Canonical tensor name -> a head's tensor that is the same one when only that is stored
             (tied weights are stored once, under either name).
         no_pooler: Why no checkpoint of this family has a pooler, or "" when they may.
         heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names.
         head_stand_ins: A head's tensor name -> the name, a canonical one too, of the tensor that is the same one when
             only that is stored.
+        other: The same family under the names of other weights files.
     """
 
     name: str
@@ -72,10 +77,12 @@ class Family:
     spec: Callable[[Config], Spec]
     prefixes: tuple[str, ...]
     names: Mapping[str, str]
+    parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     no_pooler: str = ""
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
     head_stand_ins: Mapping[str, str] = field(default_factory=dict)
+    other: Family | None = None
 
     @property
     def roots(self) -> frozenset[str]:
@@ -88,6 +95,12 @@ class Family:
         if not match:
             return self.names[canonical]
         return self.names["layers.{n}." + canonical[match.end() :]].replace("{n}", match[1])
+
+    def part(self, canonical: str) -> tuple[int, int]:
+        """Which part of its tensor's rows a canonical tensor is, of how many equal ones: (0, 1) for all."""
+        match = _LAYER.match(canonical)
+        name = canonical[match.end() :] if match else canonical
+        return self.parts.get(name.split(".")[0], (0, 1))
 
 
 def with_bias(names: Mapping[str, str]) -> dict[str, str]:
@@ -127,6 +140,24 @@ def read_eps(config: Config, key: str) -> float:
     return float(value)
 
 
+def read_flag(config: Config, key: str, default: bool) -> bool:
+    """Read true or false; `default` where config.json says nothing."""
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise CheckpointError(f"config.json: {key} is {value!r:.100}, it must be true or false")
+    return value
+
+
+def refuse_unless(config: Config, **supported: object) -> None:
+    """Refuse a config in which one of these keys has another value than the one that is supported."""
+    for key, value in supported.items():
+        given = config.get(key)
+        if given is not None and given != value:
+            raise UnsupportedModel(f"config.json: {key} {given!r:.100} is not supported, only {value!r} is")
+
+
 def read_activation(config: Config, key: str) -> str:
     """Read the feed-forward activation, as one of `spec.ACTIVATIONS`."""
     _, value = _read(config, (key,))
@@ -149,13 +180,20 @@ def check_heads(hidden_size: int, num_heads: int) -> None:
         )
 
 
-def refuse_variants(config: Config) -> None:
-    """Refuse config values that make another network out of the same tensor names."""
-    _refuse_custom_code(config)
-    position_type = config.get("position_embedding_type") or "absolute"
-    if position_type != "absolute":
+def refuse_variants(config: Config, *, own_code: bool = False, positions: str = "absolute") -> None:
+    """Refuse config values that make another network out of the same tensor names.
+
+    Args:
+        config: config.json.
+        own_code: The family is what its checkpoints' own code computes, so they may point to that.
+        positions: The supported position_embedding_type.
+    """
+    if not own_code:
+        _refuse_custom_code(config)
+    position_type = config.get("position_embedding_type") or positions
+    if position_type != positions:
         raise UnsupportedModel(
-            f"config.json: position_embedding_type {position_type!r:.100} is not supported, only 'absolute' is"
+            f"config.json: position_embedding_type {position_type!r:.100} is not supported, only {positions!r} is"
         )
     for key in ("is_decoder", "add_cross_attention", "is_encoder_decoder", "is_causal"):
         value = config.get(key)

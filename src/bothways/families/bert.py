@@ -56,9 +56,9 @@ _HEADS = {
 _FIRST_EPS = 1e-12
 
 
-def read_spec(config: Config, family: str) -> Spec:
-    """Read the config keys that BERT and RoBERTa share."""
-    refuse_variants(config)
+def read_spec(config: Config, family: str, *, own_code: bool = False, positions: str = "absolute") -> Spec:
+    """Read the config keys that BERT and its relatives share; the last two arguments are those of `refuse_variants`."""
+    refuse_variants(config, own_code=own_code, positions=positions)
     spec = Spec(
         family=family,
         vocab_size=read_size(config, "vocab_size"),
@@ -69,7 +69,7 @@ def read_spec(config: Config, family: str) -> Spec:
         activation=read_activation(config, "hidden_act"),
         norm_eps=read_eps(config, "layer_norm_eps"),
         num_positions=read_size(config, "max_position_embeddings"),
-        num_token_types=read_size(config, "type_vocab_size"),
+        num_token_types=read_size(config, "type_vocab_size", least=0 if own_code else 1),
     )
     check_heads(spec.hidden_size, spec.num_heads)
     return spec

@@ -1,0 +1,47 @@
+"""What position schemes are made of, for every engine: biases by distance, frequencies of rotation.
+
+Letters used for shapes: N heads, D head size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from bothways.arrays import FloatArray
+from bothways.spec import Rotary
+
+__all__ = ["REACH", "bias_by_distance", "frequencies"]
+
+#: Keys further away than this share the outermost bias (T5's largest distance, which MPNet has too).
+REACH = 128
+
+
+def bias_by_distance(table: FloatArray) -> FloatArray:
+    """Spread a table of T5's buckets (buckets, N) out to (N, 2 * REACH + 1): by key's place - query's place + REACH."""
+    distances = np.arange(-REACH, REACH + 1)
+    return np.ascontiguousarray(table[_buckets(distances, len(table))].T)
+
+
+def _buckets(distances: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """The bucket of every distance: half of them for keys behind the query; near ones alone, far ones by logarithm.
+
+    As in T5 (Raffel et al., 2020) and, to the rounding of float32, transformers' modeling_mpnet.py.
+    """
+    half, near = count // 2, count // 4
+    size = np.abs(distances)
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near)) / np.float32(math.log(REACH / near))
+    far = np.minimum(near + (ratio * np.float32(half - near)).astype(np.int64), half - 1)
+    return np.where(distances > 0, half, 0) + np.where(size < near, size, far)
+
+
+def frequencies(rotary: Rotary, size: int) -> FloatArray:
+    """(D / 2,) the angle between two neighbouring positions, for each pair of a head's values.
+
+    Rounded to float32 on the way as in transformers' modeling_rope_utils.py (Su et al., RoFormer, 2021).
+    """
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    result: FloatArray = np.float32(rotary.factor) / np.float32(rotary.base) ** exponents
+    return result

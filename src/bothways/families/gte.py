@@ -1,0 +1,80 @@
+"""GTE and its model type "new": BERT with rotary positions and gated units, under two sets of names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bothways.families.base import Config, Family, refuse_unless, with_bias
+from bothways.families.bert import read_spec
+from bothways.families.rotary import check_turnable, read_rotary
+from bothways.spec import Spec
+
+__all__ = ["GTE"]
+
+_BASE = 160_000.0
+
+
+def _spec(config: Config) -> Spec:
+    refuse_unless(config, layer_norm_type="layer_norm", logn_attention_scale=False, logn_attention_clip1=False)
+    spec = read_spec(config, "gte", own_code=True, positions="rope")
+    check_turnable(spec)
+    rotary = read_rotary(config, default=_BASE, head_size=spec.head_size)
+    return replace(
+        spec,
+        position_table=False,
+        rotary=(rotary,) * spec.num_layers,
+        gated=True,
+        unbiased=frozenset({"inner", "gate"}),
+    )
+
+
+_TABLES = {
+    "embeddings.word": "embeddings.word_embeddings.weight",
+    "embeddings.token_type": "embeddings.token_type_embeddings.weight",
+}
+_SHARED = with_bias({"embeddings.norm": "embeddings.LayerNorm", "pooler": "pooler.dense"})
+
+_NEW = Family(
+    name="gte",
+    model_types=("gte", "new"),
+    spec=_spec,
+    prefixes=("new.", "gte."),
+    names=_TABLES
+    | _SHARED
+    | with_bias(
+        {
+            "layers.{n}.query": "encoder.layer.{n}.attention.qkv_proj",
+            "layers.{n}.key": "encoder.layer.{n}.attention.qkv_proj",
+            "layers.{n}.value": "encoder.layer.{n}.attention.qkv_proj",
+            "layers.{n}.attention_output": "encoder.layer.{n}.attention.o_proj",
+            "layers.{n}.attention_norm": "encoder.layer.{n}.attn_ln",
+            "layers.{n}.inner": "encoder.layer.{n}.mlp.up_gate_proj",
+            "layers.{n}.gate": "encoder.layer.{n}.mlp.up_gate_proj",
+            "layers.{n}.output": "encoder.layer.{n}.mlp.down_proj",
+            "layers.{n}.output_norm": "encoder.layer.{n}.mlp_ln",
+        }
+    ),
+    parts={"query": (0, 3), "key": (1, 3), "value": (2, 3), "inner": (0, 2), "gate": (1, 2)},
+    stand_ins={"embeddings.word": "lm_head.decoder.weight"},
+)
+
+GTE = replace(
+    _NEW,
+    names=_TABLES
+    | _SHARED
+    | with_bias(
+        {
+            "layers.{n}.query": "layers.{n}.self_attn.q_proj",
+            "layers.{n}.key": "layers.{n}.self_attn.k_proj",
+            "layers.{n}.value": "layers.{n}.self_attn.v_proj",
+            "layers.{n}.attention_output": "layers.{n}.self_attn.o_proj",
+            "layers.{n}.attention_norm": "layers.{n}.post_attention_layernorm",
+            "layers.{n}.inner": "layers.{n}.mlp.up_proj",
+            "layers.{n}.gate": "layers.{n}.mlp.gate_proj",
+            "layers.{n}.output": "layers.{n}.mlp.down_proj",
+            "layers.{n}.output_norm": "layers.{n}.post_mlp_layernorm",
+        }
+    ),
+    parts={},
+    other=_NEW,
+)
