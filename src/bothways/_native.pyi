@@ -38,6 +38,11 @@ def measure_peak(level: str, dtype: str, threads: int, seconds: float) -> float:
 def measure_linear(level: str, dtype: str, rows: int, columns: int, depth: int, gelu: bool, seconds: float) -> float:
     """Operations a second of one thread's products of this shape."""
 
+def measure_attention(level: str, dtype: str, tokens: int, heads: int, size: int, seconds: float) -> float:
+    """
+    Operations a second of one thread's attention of one sequence of this shape.
+    """
+
 class Network:
     """What a network is: see Network in csrc/weights.h."""
 
@@ -165,7 +170,7 @@ class WordPiece:
         What becomes of a character: (UTF-8 character, "word", "alone" or "space") each; None where it depends.
         """
 
-    def encode(self, texts: tuple[str, ...], most: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
+    def encode(self, texts: tuple[str, ...], limit: int) -> tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]:
         """
         Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar characters), and the unfamiliar characters.
         """
