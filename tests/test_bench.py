@@ -22,6 +22,7 @@ from bothways.bench.rivals.recipe import Recipe
 from bothways.checkpoint import open_checkpoint
 from bothways.cli import main
 from bothways.errors import BothwaysError, InputError, UnsupportedModel
+from bothways.spec import Spec
 
 FAST = Candidate("bothways generic float32", "bothways", "float32")
 SLOW = Candidate("rival float32", "rival", "float32")
@@ -106,6 +107,28 @@ def test_operations_of_minilm_by_hand(minilm: Path) -> None:
     spec = open_checkpoint(minilm).spec
     assert operations(spec, [10]) == 6 * (products + attention)
     assert operations(spec, [10, 10]) == 2 * operations(spec, [10])
+
+
+def test_operations_of_gates_windows_shared_keys_and_a_projection_by_hand() -> None:
+    spec = Spec(
+        family="none",
+        vocab_size=9,
+        hidden_size=8,
+        num_layers=3,
+        num_heads=4,
+        inner_size=12,
+        activation="gelu",
+        norm_eps=1e-5,
+        num_positions=64,
+        embedding_size=6,
+        windows=(None, 2, 40),
+        gated=True,
+        num_key_heads=2,
+    )
+    # Queries and the output 8 x 8, keys and values 8 x 4, gates, values and the way back 8 x 12.
+    products = 10 * 2 * (3 * (2 * 64 + 2 * 32 + 3 * 96) + 6 * 8)
+    near = sum(abs(query - key) <= 2 for query in range(10) for key in range(10))
+    assert operations(spec, [10]) == products + 2 * 2 * 8 * (100 + near + 100)
 
 
 def test_the_share_of_peak_is_operations_a_second_over_the_peak(

@@ -41,12 +41,25 @@ def record() -> dict[str, Any]:
 def operations(spec: Spec, lengths: list[int]) -> float:
     """Floating-point operations of sequences with these numbers of tokens: products and attention, nothing else.
 
-    A product with a weight costs two for each of its numbers and token. Attention costs two for each of H columns, key
-    and query, once for the scores and once for the sums of values.
+    A product with a weight costs two for each of its numbers and token. Attention costs two for each of H columns,
+    query and key that the query sees, once for the scores and once for the sums of values.
     """
     hidden = spec.hidden_size
-    weights = 4 * hidden * hidden + 2 * hidden * spec.inner_size  # a layer's
-    return float(spec.num_layers * sum(2 * weights * n + 4 * hidden * n * n for n in lengths))
+    keys = spec.key_heads * spec.head_size  # columns of keys, and of values
+    weights = 2 * hidden * (hidden + keys) + (3 if spec.gated else 2) * hidden * spec.inner_size  # a layer's
+    windows = spec.windows or (None,) * spec.num_layers
+    total = 0.0
+    for n in lengths:
+        total += 2 * n * (spec.num_layers * weights + (spec.embedding_size or 0) * hidden)
+        total += sum(4 * hidden * _pairs(n, window) for window in windows)
+    return total
+
+
+def _pairs(tokens: int, window: int | None) -> int:
+    """How many pairs of a query and a key there are where a query sees keys up to `window` tokens away."""
+    if window is None or window >= tokens:
+        return tokens * tokens
+    return tokens * (2 * window + 1) - window * (window + 1)
 
 
 def peak_mib() -> float | None:

@@ -21,6 +21,7 @@ from bothways.cli.files import import_parquet
 from bothways.errors import BothwaysError, InputError
 
 __all__ = [
+    "Sink",
     "Vector",
     "Writer",
     "check_output",
@@ -42,19 +43,22 @@ _TABLE_VALUES = 4  # values of an embedding that the table shows
 _LABEL = 40  # characters of a text that stand for it
 
 
-class Writer(ABC):
+class Sink:
+    """What is written to piece by piece."""
+
+    def finish(self) -> None:
+        """Write what is still held, if anything. Not called after an error."""
+
+    def close(self) -> None:
+        """Let go of what is open, if anything, after an error too."""
+
+
+class Writer(Sink, ABC):
     """Takes texts with their embeddings, in order."""
 
     @abstractmethod
     def write(self, text: str, embedding: Vector) -> None:
         """Add one row."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Write what is still held. Not called after an error."""
-
-    def close(self) -> None:  # noqa: B027 - most writers hold nothing
-        """Let go of what is open, after an error too."""
 
 
 class _NpyWriter(Writer):

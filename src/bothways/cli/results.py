@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bothways.cli.files import import_parquet
-from bothways.cli.output import printable, replaced, to_terminal
+from bothways.cli.output import Sink, printable, replaced, to_terminal
 from bothways.errors import BothwaysError, InputError
 
 __all__ = ["ENDINGS", "Column", "Shape", "Writer", "open_results"]
@@ -78,7 +78,7 @@ class Shape:
         return {**dict(zip(self.given, given, strict=True)), self.found: found}
 
 
-class Writer(ABC):
+class Writer(Sink, ABC):
     """Takes texts with their results, in order."""
 
     def __init__(self, file: Any, shape: Shape) -> None:
@@ -88,12 +88,6 @@ class Writer(ABC):
     @abstractmethod
     def write(self, given: tuple[str, ...], results: list[Any]) -> None:
         """Add one text's results."""
-
-    def finish(self) -> None:  # noqa: B027 - some writers hold nothing
-        """Write what is still held. Not called after an error."""
-
-    def close(self) -> None:  # noqa: B027 - most writers hold nothing
-        """Let go of what is open, after an error too."""
 
 
 class _JsonWriter(Writer):

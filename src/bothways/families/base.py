@@ -108,6 +108,18 @@ def with_bias(names: Mapping[str, str]) -> dict[str, str]:
     return {f"{key}.{part}": f"{name}.{part}" for key, name in names.items() for part in ("weight", "bias")}
 
 
+#: The products of a layer, as transformers 5 names them where queries and units have a product each.
+PRODUCTS = {
+    "layers.{n}.query": "layers.{n}.self_attn.q_proj",
+    "layers.{n}.key": "layers.{n}.self_attn.k_proj",
+    "layers.{n}.value": "layers.{n}.self_attn.v_proj",
+    "layers.{n}.attention_output": "layers.{n}.self_attn.o_proj",
+    "layers.{n}.inner": "layers.{n}.mlp.up_proj",
+    "layers.{n}.gate": "layers.{n}.mlp.gate_proj",
+    "layers.{n}.output": "layers.{n}.mlp.down_proj",
+}
+
+
 def _read(config: Config, keys: tuple[str, ...]) -> tuple[str, Any]:
     """Find the one of several spellings of a key that config.json uses, and its value."""
     present = [key for key in keys if config.get(key) is not None]

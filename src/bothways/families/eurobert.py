@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bothways.errors import CheckpointError
 from bothways.families.base import (
+    PRODUCTS,
     Config,
     Family,
     check_heads,
@@ -67,16 +68,10 @@ EUROBERT = Family(
     prefixes=("model.",),
     names={"embeddings.word": "embed_tokens.weight"}
     | with_bias(
-        {
+        PRODUCTS
+        | {
             "layers.{n}.attention_norm": "layers.{n}.input_layernorm",
-            "layers.{n}.query": "layers.{n}.self_attn.q_proj",
-            "layers.{n}.key": "layers.{n}.self_attn.k_proj",
-            "layers.{n}.value": "layers.{n}.self_attn.v_proj",
-            "layers.{n}.attention_output": "layers.{n}.self_attn.o_proj",
             "layers.{n}.output_norm": "layers.{n}.post_attention_layernorm",
-            "layers.{n}.gate": "layers.{n}.mlp.gate_proj",
-            "layers.{n}.inner": "layers.{n}.mlp.up_proj",
-            "layers.{n}.output": "layers.{n}.mlp.down_proj",
             "final_norm": "norm",
         }
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bothways.families.base import Config, Family, refuse_unless, with_bias
+from bothways.families.base import PRODUCTS, Config, Family, refuse_unless, with_bias
 from bothways.families.bert import read_spec
 from bothways.families.rotary import check_turnable, read_rotary
 from bothways.spec import Spec
@@ -63,15 +63,9 @@ GTE = replace(
     names=_TABLES
     | _SHARED
     | with_bias(
-        {
-            "layers.{n}.query": "layers.{n}.self_attn.q_proj",
-            "layers.{n}.key": "layers.{n}.self_attn.k_proj",
-            "layers.{n}.value": "layers.{n}.self_attn.v_proj",
-            "layers.{n}.attention_output": "layers.{n}.self_attn.o_proj",
+        PRODUCTS
+        | {
             "layers.{n}.attention_norm": "layers.{n}.post_attention_layernorm",
-            "layers.{n}.inner": "layers.{n}.mlp.up_proj",
-            "layers.{n}.gate": "layers.{n}.mlp.gate_proj",
-            "layers.{n}.output": "layers.{n}.mlp.down_proj",
             "layers.{n}.output_norm": "layers.{n}.post_mlp_layernorm",
         }
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.errors import UnsupportedModel
-from bothways.families.base import Config, Family, read_eps, read_layers, read_size, refuse_unless, with_bias
+from bothways.families.base import PRODUCTS, Config, Family, read_eps, read_layers, read_size, refuse_unless, with_bias
 from bothways.families.bert import read_spec
 from bothways.families.rotary import check_turnable, read_base, read_rotary
 from bothways.spec import Rotary, Spec
@@ -110,16 +110,10 @@ NOMIC_BERT = replace(
     names=_TABLES
     | _POOLER
     | with_bias(
-        {
+        PRODUCTS
+        | {
             "embeddings.norm": "embeddings.LayerNorm",
-            "layers.{n}.query": "layers.{n}.self_attn.q_proj",
-            "layers.{n}.key": "layers.{n}.self_attn.k_proj",
-            "layers.{n}.value": "layers.{n}.self_attn.v_proj",
-            "layers.{n}.attention_output": "layers.{n}.self_attn.o_proj",
             "layers.{n}.attention_norm": "layers.{n}.post_attention_layernorm",
-            "layers.{n}.inner": "layers.{n}.mlp.up_proj",
-            "layers.{n}.gate": "layers.{n}.mlp.gate_proj",
-            "layers.{n}.output": "layers.{n}.mlp.down_proj",
             "layers.{n}.output_norm": "layers.{n}.post_mlp_layernorm",
         }
     ),
