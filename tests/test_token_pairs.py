@@ -85,3 +85,92 @@ def test_the_stride_left_open_is_128_or_half_a_window(both: Any, limit: int, rep
     first, second, *_ = ours.windows("the quick brown fox jumps over " * 200, max_length=limit, stride=None)
     shared = len(set(first.places) & set(second.places) - set(first.places[first.parts < 0]))
     assert shared == repeated
+
+
+@pytest.fixture(scope="module")
+def eager(both: tuple[Tokenizer, Any]) -> tuple[Tokenizer, Any]:
+    """The same, with a long pair behind it: the fast path is there where the tokenizer has one."""
+    ours, reference = both
+    ours.tokenize([("fox " * 10_000, "dog")], spans=False)
+    return ours, reference
+
+
+@pytest.mark.parametrize("limit", [5, 6, 9, 10, 17, 40, 41, 500])
+def test_halves_put_together_are_the_pairs_of_transformers(eager: tuple[Tokenizer, Any], limit: int) -> None:
+    ours, reference = eager
+    pairs = [(a, b) for a in TEXTS[:9] for b in TEXTS[:9]]
+    expected = reference([a for a, _ in pairs], [b for _, b in pairs], truncation="longest_first", max_length=limit)
+    lengths = [len(ids) for ids in reference([a for a, _ in pairs], [b for _, b in pairs])["input_ids"]]
+    found = ours.tokenize(pairs, max_length=limit, spans=False)
+    # transformers takes an empty second half for none.
+    for n, ((_, second), sequence) in enumerate(zip(pairs, found, strict=True)):
+        if not second:
+            continue
+        assert sequence.ids.tolist() == expected["input_ids"][n], pairs[n]
+        assert sequence.truncated == lengths[n] - len(sequence)
+        if "token_type_ids" in expected:
+            assert sequence.token_types.tolist() == expected["token_type_ids"][n]
+
+
+def test_halves_put_together_keep_the_second_whole_where_asked_for(eager: tuple[Tokenizer, Any]) -> None:
+    ours, reference = eager
+    for text in TEXTS:
+        found = ours.tokenize([(text, "is it")], max_length=14, keep_second=True, spans=False)[0]
+        assert found.ids.tolist() == reference(text, "is it", truncation="only_first", max_length=14)["input_ids"]
+    with pytest.raises(InputError, match="max_length=10 leaves no room for a text"):
+        ours.tokenize([("text", "a very long hypothesis " * 9)], max_length=10, keep_second=True, spans=False)
+
+
+def test_a_query_is_tokenized_once_for_all_its_documents(
+    both: tuple[Tokenizer, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = both
+    seen: list[str] = []
+
+    class Counting:
+        """The tokenizer, with a list of what it encodes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(raw, name)
+
+        def encode(self, text: str, *pair: str, **how: Any) -> Any:
+            seen.extend((text, *pair))
+            return raw.encode(text, *pair, **how)
+
+    raw = ours._raw
+    monkeypatch.setattr(ours, "_raw", Counting())
+    monkeypatch.setattr(ours, "_fast_made", [None])
+    for n in range(3):  # chunk after chunk
+        ours.tokenize([("who is the fox?", f"document {n} {m}") for m in range(5)], spans=False)
+    assert seen.count("who is the fox?") == 1
+    assert sum(text.startswith("document") for text in seen) == 15
+    seen.clear()
+    ours.tokenize([(f"text {n}", label) for n in range(4) for label in ("good", "bad")], spans=False)
+    assert sorted(seen) == ["bad", "good", *(f"text {n}" for n in range(4))]
+
+
+def test_messages_count_texts_as_the_caller_does(both: tuple[Tokenizer, Any]) -> None:
+    ours, _ = both
+    pairs = [("short", "x"), ("short", "y"), ("long " * 50, "x"), ("long " * 50, "y")]
+    with pytest.raises(InputError, match=r"text 7 has \d+ tokens"):
+        ours.tokenize(pairs, max_length=20, truncation=False, spans=False, first=12, each=2)
+    with pytest.raises(InputError, match="text 6 has a lone surrogate U\\+D800 at character 1"):
+        ours.tokenize([("fine", "x"), ("a\ud800", "x")], spans=False, first=12, each=2)
+    with pytest.raises(InputError, match="text 0 is a tuple of"):
+        ours.tokenize([("a", 1)], spans=False)  # type: ignore[list-item]
+
+
+def test_a_tokenizer_whose_pairs_are_not_their_halves_is_asked_for_pairs(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Raw
+    from tokenizers.processors import TemplateProcessing
+
+    folder = save(train_bert(False), tmp_path, class_name="PreTrainedTokenizerFast", model_type="bert", old_files=False)
+    path = str(folder / "tokenizer.json")
+    raw = Raw.from_file(path)
+    special = [(name, raw.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    # The second half first, and of one type with it.
+    raw.post_processor = TemplateProcessing(single="$A", pair="[CLS] $B [SEP] $A", special_tokens=special)
+    raw.save(path)
+    ours = Tokenizer.from_folder(folder, spec())
+    found = ours.tokenize([("the quick", "brown fox")], spans=False)[0]
+    assert found.ids.tolist() == raw.encode("the quick", "brown fox").ids

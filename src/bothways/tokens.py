@@ -10,13 +10,14 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from bothways import tokenizer_files
 from bothways.errors import BothwaysError, CheckpointError, InputError
+from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
 from bothways.sequences import Sequence, Unpacked, parts_of
 from bothways.spec import Spec
 from bothways.vocabulary import Vocabulary, read_special
@@ -68,6 +69,8 @@ class Tokenizer:
         # find locked for ever.
         self._single_types: bool | None = None
         self._fast_made: list[FastWordPiece | None] = []
+        self._pairs_made: list[PairTemplate | None] = []
+        self._first_half: tuple[str, Half | None] = ("", None)  # the last one: a query has many documents
         self._zeros = np.zeros(spec.max_tokens, np.int32)  # the token types of every text that the fast path takes
         self._zeros.flags.writeable = False
 
@@ -94,6 +97,7 @@ class Tokenizer:
         max_length: int | None = None,
         truncation: bool = True,
         first: int = 0,
+        each: int = 1,
         spans: bool = True,
         keep_second: bool = False,
     ) -> list[Sequence]:
@@ -104,7 +108,9 @@ class Tokenizer:
             max_length: The limit, special tokens included; the checkpoint's own when None.
             truncation: Cut what is too long (a pair's longer half first); False makes it an error.
             first: The number of the first text, for messages.
+            each: So many texts count as one in messages.
             spans: Keep what `Sequence.tokens` and `offsets` are made from, which takes far more memory than the ids.
+                Without it a pair's halves are tokenized apart, equal ones once.
             keep_second: Cut nothing but the first half of a pair.
 
         Raises:
@@ -113,19 +119,28 @@ class Tokenizer:
         limit = self._limit(max_length)
         texts = list(texts)
         found: list[Sequence | None] = [None] * len(texts) if spans else self._fast_sequences(texts, limit)
+        template = None if spans else self._pairs_among(texts)
+        halves = {} if template is None else self._fast_halves(texts, limit)
         sequences: list[Sequence] = []
         known: dict[Text, Sequence] = {}  # equal texts are tokenized once
         turn = time.perf_counter()
-        for number, (text, sequence) in enumerate(zip(texts, found, strict=True), first):
+        for n, (text, sequence) in enumerate(zip(texts, found, strict=True)):
+            number = (first + n) // each
             if sequence is None and isinstance(text, str):
                 sequence = known.get(text)
             if sequence is None:
                 if time.perf_counter() - turn > _TURN:
                     time.sleep(0)
                     turn = time.perf_counter()
-                encoding = self._encode(text, number)
-                cut = len(encoding) > limit
-                sequence = self._cut(encoding, limit, spans, keep_second) if cut else self._sequence(encoding, spans)
+                if template is not None and _is_pair(text):
+                    a, b = self._halves(text, number, halves)
+                    sequence = template.join(a, b, limit, typed=self._typed, keep_second=keep_second)
+                else:
+                    encoding = self._encode(text, number)
+                    whole = len(encoding) <= limit
+                    sequence = (
+                        self._sequence(encoding, spans) if whole else self._cut(encoding, limit, spans, keep_second)
+                    )
                 if isinstance(text, str):
                     known[text] = sequence
             if sequence.truncated and not truncation:
@@ -156,31 +171,59 @@ class Tokenizer:
         parts = parts_of(encoding)
         cut = 0 if isinstance(text, str) else 1
         around, content = np.flatnonzero(parts != cut), np.flatnonzero(parts == cut)
-        capacity = _capacity(limit, len(around), "special tokens" if cut == 0 else "tokens that every window has")
+        room = capacity(limit, len(around), "special tokens" if cut == 0 else "tokens that every window has")
         if stride is None:
-            stride = min(_STRIDE, capacity // 2)
-        if not 0 <= stride < capacity:
+            stride = min(_STRIDE, room // 2)
+        if not 0 <= stride < room:
             raise InputError(
-                f"stride={stride} does not fit a window with room for {capacity} of the text's tokens; "
-                f"give 0 to {capacity - 1}"
+                f"stride={stride} does not fit a window with room for {room} of the text's tokens; give 0 to {room - 1}"
             )
         source = Unpacked(encoding)
         whole = self._sequence(encoding)
-        step = capacity - stride
+        step = room - stride
         starts = range(0, max(len(content) - stride, 1), step)
-        return [_select(whole, source, np.r_[around, content[at : at + capacity]], 0) for at in starts]
+        return [_select(whole, source, np.r_[around, content[at : at + room]], 0) for at in starts]
 
     def _fast_sequences(self, texts: list[Text], limit: int) -> list[Sequence | None]:
         """The sequences of the texts that the fast path takes, and None for the others."""
         singles = [text for text in texts if isinstance(text, str)]
-        self._characters_seen += sum(map(len, singles))
-        if self._characters_seen < _FAST_AFTER or len(singles) < len(texts):
-            return [None] * len(texts)
-        fast = self._fast
+        fast = self._fast_for(singles) if len(singles) == len(texts) else None
         if fast is None or limit <= fast.num_special:
             return [None] * len(texts)
         found = fast.encode(singles, limit)
         return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
+
+    def _fast_halves(self, texts: list[Text], limit: int) -> dict[str, Half]:
+        """The halves of pairs that the fast path takes."""
+        halves = list(dict.fromkeys(half for text in texts if _is_pair(text) for half in text))
+        fast = self._fast_for(halves)
+        found = [] if fast is None else fast.encode_halves(halves, limit)
+        return {text: half for text, half in zip(halves, found, strict=False) if half is not None}
+
+    def _fast_for(self, texts: list[str]) -> FastWordPiece | None:
+        self._characters_seen += sum(map(len, texts))
+        return self._fast if self._characters_seen >= _FAST_AFTER else None
+
+    def _halves(self, pair: tuple[str, str], number: int, known: dict[str, Half]) -> tuple[Half, Half]:
+        """Tokenize a pair's halves; new ones become known."""
+        for place, text in enumerate(pair):
+            if text not in known:
+                first, half = self._first_half
+                if text != first or half is None:
+                    ids = np.array(self._encode(text, number, special=False).ids, np.int32)
+                    half = ids, len(ids)
+                known[text] = half
+                if place == 0:
+                    self._first_half = text, half
+        return known[pair[0]], known[pair[1]]
+
+    def _pairs_among(self, texts: list[Text]) -> PairTemplate | None:
+        """How pairs are made of their halves, where there are any; None also where that can't be done."""
+        if not any(_is_pair(text) for text in texts):
+            return None
+        if not self._pairs_made:
+            self._pairs_made = [PairTemplate.for_tokenizer(self._raw)]
+        return self._pairs_made[0]
 
     @property
     def _fast(self) -> FastWordPiece | None:
@@ -202,7 +245,7 @@ class Tokenizer:
             )
         return int(max_length)
 
-    def _encode(self, text: Text, number: int) -> tokenizers.Encoding:
+    def _encode(self, text: Text, number: int, *, special: bool = True) -> tokenizers.Encoding:
         """Run the tokenizer on one text.
 
         One text at a time: `encode_batch` is no faster on one core (28 against 29 microseconds a short text) and
@@ -210,8 +253,8 @@ class Tokenizer:
         """
         try:
             if isinstance(text, str):
-                return self._raw.encode(text)
-            if isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str) and isinstance(text[1], str):
+                return self._raw.encode(text, add_special_tokens=special)
+            if _is_pair(text):
                 return self._raw.encode(text[0], text[1])
         except BaseException as error:
             if not (isinstance(error, Exception) or tokenizer_files.is_panic(error)):
@@ -239,13 +282,9 @@ class Tokenizer:
         does, it would have to be told the limit, and that changes a tokenizer that other threads are using.
         """
         parts = parts_of(encoding)
-        special, *texts = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
-        kept_whole = len(texts[1]) if keep_second else 0
-        capacity = _capacity(limit, len(special) + kept_whole) + kept_whole
-        sizes = _longest_first(len(texts[0]), len(texts[1]), capacity)
-        if keep_second:
-            sizes = capacity - kept_whole, kept_whole
-        kept = np.r_[special, texts[0][: sizes[0]], texts[1][: sizes[1]]]
+        special, first, second = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
+        sizes = kept_sizes(len(first), len(second), len(special), limit, keep_second=keep_second)
+        kept = np.r_[special, first[: sizes[0]], second[: sizes[1]]]
         return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
 
 
@@ -253,30 +292,6 @@ def _select(whole: Sequence, source: tokenizers.Encoding | Unpacked | None, kept
     """The sequence of the tokens at `kept`, put in order."""
     kept = np.sort(kept)
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
-
-
-def _capacity(limit: int, taken: int, what: str = "special tokens") -> int:
-    if limit <= taken:
-        raise InputError(
-            f"max_length={limit} leaves no room for a text beside {taken} {what}; give at least {taken + 1}"
-        )
-    return limit - taken
-
-
-def _longest_first(a: int, b: int, capacity: int) -> tuple[int, int]:
-    """How many tokens of each half of a pair to keep: the shorter one whole if it fits in half the capacity.
-
-    This is the longest_first rule of `tokenizers` (truncate_encodings), which cuts at once rather than token by
-    token; an odd token goes to the longer half.
-    """
-    if a + b <= capacity:
-        return a, b
-    short, long = min(a, b), max(a, b)
-    long = min(long, max(short, capacity - short))
-    if short + long > capacity:
-        short = capacity // 2
-        long = capacity - short
-    return (short, long) if a <= b else (long, short)
 
 
 def _encode_error(text: Text, number: int, error: BaseException) -> BothwaysError:
@@ -293,6 +308,10 @@ def _encode_error(text: Text, number: int, error: BaseException) -> BothwaysErro
         f"the checkpoint's tokenizer fails on text {number}: {error}; fetch the checkpoint again, or make its "
         "tokenizer.json anew with transformers"
     )
+
+
+def _is_pair(text: object) -> TypeGuard[tuple[str, str]]:
+    return isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str) and isinstance(text[1], str)
 
 
 def _kind(text: object) -> str:

@@ -35,6 +35,7 @@ class FastWordPiece:
     def __init__(self, raw: tokenizers.Tokenizer, before: list[int], after: list[int]) -> None:
         """Read the vocabulary; `before` and `after` are the special tokens around a text."""
         self.num_special = len(before) + len(after)
+        self._text = slice(len(before), -len(after) or None)  # of a text's ids
         self._normalizer, self._pre_tokenizer = raw.normalizer, raw.pre_tokenizer
         self._pieces = _native.WordPiece(
             raw.get_vocab(with_added_tokens=False),
@@ -74,6 +75,21 @@ class FastWordPiece:
         Returns:
             For each text its ids, (n,), and how many tokens were cut off; None for a text left to `tokenizers`.
         """
+        found = self._encode(texts, limit)
+        return [each and (each[0], each[1] - len(each[0])) for each in found]
+
+    def encode_halves(self, texts: list[str], limit: int) -> list[tuple[IntArray, int] | None]:
+        """Tokenize texts without special tokens.
+
+        Returns:
+            For each text its ids, the first `limit` of them, and how many it has in all; None for a text left to
+            `tokenizers`.
+        """
+        found = self._encode(texts, limit + self.num_special)
+        return [each and (each[0][self._text], each[1] - self.num_special) for each in found]
+
+    def _encode(self, texts: list[str], limit: int) -> list[tuple[IntArray, int] | None]:
+        """For each text its ids and how many tokens it has, special ones included."""
         held = tuple(texts)
         ids, ends, counts, unfamiliar = self._pieces.encode(held, limit)
         if unfamiliar:
@@ -83,7 +99,7 @@ class FastWordPiece:
         found: list[tuple[IntArray, int] | None] = []
         begin = 0
         for end, count in zip(ends, counts, strict=True):
-            found.append(None if count < 0 else (ids[begin:end], count - (end - begin)))
+            found.append(None if count < 0 else (ids[begin:end], count))
             begin = end
         return found
 

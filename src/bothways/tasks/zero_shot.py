@@ -37,17 +37,15 @@ def zero_shot(
     """
 
     def tokenize(pairs: list[Text], first: int) -> list[Sequence]:
-        return [
-            scorer.tokenizer.tokenize(
-                [pair],
-                max_length=limits.max_tokens,
-                truncation=limits.truncation,
-                first=number // len(hypotheses),
-                spans=False,
-                keep_second=True,
-            )[0]
-            for number, pair in enumerate(pairs, first)
-        ]
+        return scorer.tokenizer.tokenize(
+            pairs,
+            max_length=limits.max_tokens,
+            truncation=limits.truncation,
+            first=first,
+            each=len(hypotheses),
+            spans=False,
+            keep_second=True,
+        )
 
     # Pair by pair, so that many labels take no more memory than many texts.
     pairs = ((text, hypothesis) for text in texts for hypothesis in hypotheses)
