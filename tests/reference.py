@@ -179,13 +179,12 @@ def vector_scores(spec: Spec, weights: Weights, name: str, query: Array, key: Ar
 
 
 def vector_rows(distance: npt.NDArray[Any], count: int, longest: int | None) -> npt.NDArray[Any]:
-    """The row of each distance of a query behind a key; beyond a quarter of them by logarithm, if they end somewhere."""
+    """The row of each distance of a query behind a key; beyond a quarter of them by logarithm, up to the longest."""
     near, size = count // 4, abs(distance)
     if longest is not None:
         # 1e-6 is for what logarithms round off where a bucket ends.
-        steps = [near + np.ceil(np.log(d / near) / np.log((longest - 1) / near) * (near - 1) - 1e-6) if d > near else d
-                 for d in range(size.max() + 1)]  # fmt: skip
-        size = np.array(steps, int)[size]
+        share = np.log(np.maximum(size, near) / near) / np.log((longest - 1) / near)
+        size = np.where(size > near, near + np.ceil(share * (near - 1) - 1e-6), size).astype(int)
     return np.clip(np.sign(distance) * size + count // 2, 0, count - 1)
 
 

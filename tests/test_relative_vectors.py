@@ -81,7 +81,7 @@ def version_4(model: Any, folder: Path, kind: str, ids: Any, types: Any) -> tupl
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_relative_keys_are_those_of_transformers_4(tmp_path: Path, make_engine: Callable[..., Engine], kind: str) -> None:
+def test_relative_keys_equal_transformers_4(tmp_path: Path, make_engine: Callable[..., Engine], kind: str) -> None:
     import torch
 
     model = save_relative_keys(tmp_path, kind)

@@ -25,7 +25,7 @@ from tokenizer_folders import (
 from tokenizers import models, normalizers, pre_tokenizers
 
 from bothways.errors import CheckpointError
-from bothways.sentencepiece import read_pieces
+from bothways.sentencepiece import read_model
 from bothways.tokens import Tokenizer
 
 MASK = {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
@@ -214,13 +214,13 @@ def _as_camembert(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 def test_sentencepiece_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_bytes(sentencepiece_model([("a", -1.0)], model_type=2))
     with pytest.raises(CheckpointError, match="not a Unigram model; make tokenizer.json"):
-        read_pieces(tmp_path / "x.model")
+        read_model(tmp_path / "x.model")
 
 
 def test_sentencepiece_model_cut_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_bytes(sentencepiece_model([("abc", -1.0)])[:-2])
     with pytest.raises(CheckpointError, match="not a SentencePiece model"):
-        read_pieces(tmp_path / "x.model")
+        read_model(tmp_path / "x.model")
 
 
 def test_folder_without_tokenizer_files_names_those_understood(tmp_path: Path) -> None:

@@ -57,9 +57,7 @@ def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
     import transformers
 
     torch.manual_seed(7)
-    settings = transformers.AutoConfig.for_model(
-        model_type, **(_USUAL.get(model_type, {}) | TINY[model_type] | config)
-    )
+    settings = transformers.AutoConfig.for_model(model_type, **(_USUAL.get(model_type, {}) | TINY[model_type] | config))
     model = getattr(transformers, kind).from_config(settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():

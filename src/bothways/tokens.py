@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bothways import tokenizer_files
+from bothways import tokenizer_files, tokenizer_folder
 from bothways.errors import BothwaysError, CheckpointError, InputError
 from bothways.sequences import Sequence, Unpacked, parts_of
 from bothways.spec import Spec
@@ -78,7 +78,7 @@ class Tokenizer:
         Raises:
             CheckpointError: Its files are missing or damaged, or don't fit the network's tables.
         """
-        files = tokenizer_files.open_files(folder)
+        files = tokenizer_folder.open_files(folder)
         raw = tokenizer_files.build(files)
         _check_tables(raw, spec, folder)
         if spec.embed.lower_case:

@@ -130,8 +130,8 @@ def _convolution(config: Config, hidden: int) -> Convolution | None:
     groups = read_size({"conv_groups": 1, **config}, "conv_groups")
     if tokens % 2 == 0 or tokens > _MAX_CONVOLUTION or hidden % groups:
         raise UnsupportedModel(
-            f"config.json: conv_kernel_size {tokens} with conv_groups {groups} is not supported; the size must be odd and "
-            f"{_MAX_CONVOLUTION} at most, and the groups must share hidden_size {hidden} evenly"
+            f"config.json: conv_kernel_size {tokens} with conv_groups {groups} is not supported; the size must be odd "
+            f"and {_MAX_CONVOLUTION} at most, and the groups must share hidden_size {hidden} evenly"
         )
     return Convolution(tokens, groups, read_activation({"conv_act": "tanh", **config}, "conv_act"))
 
