@@ -48,15 +48,15 @@ struct Linear {
   int begin = 0, end = kAll;  // the columns to compute: from one panel's first on to another's, or to the last
 };
 
-// Vectors by the distance of a key behind its query, for each head: a score gets its query's product with one of `keys`, and
-// its key's with one of `queries`.
+// Vectors by how far a key is behind its query, for each head: a score gets its query's product with one of `keys`, and its
+// key's with one of `queries`.
 struct RelativeVectors {
-  const void *keys, *queries;  // packed (num_heads, columns), or null for none; those of `queries` in units of score_unit
+  const void *keys, *queries;  // packed by pack_vectors, head by head, or null for none; those of `queries` in units of score_unit
   size_t head_bytes;           // from one head's to the next one's; 0 where all heads have the same
-  int columns;
-  const int32_t* column;  // of distance 0, behind and before it those of -reach to reach; it or the next one is the next distance's
-  int reach;              // at least the distance of the furthest key
-  int near;               // from -near to near every distance has a column of its own
+  int columns;                 // of each head
+  const int32_t* column;       // by distance from -reach to reach, 0 in the middle: each is its neighbour's before it, or the next
+  int reach;                   // at least the distance of the furthest key
+  int near;                    // from -near to near every distance has a column of its own
 };
 
 // One sequence's attention: for every head, softmax(queries * keys^T) * values.
