@@ -109,6 +109,17 @@ struct PythonModel {
   std::unique_ptr<Model> model;
 };
 
+void check_vectors(const Network& network) {
+  if (network.score_terms <= 0) throw std::invalid_argument("score_terms must be positive");
+  if (!network.position_keys && !network.position_queries) return;
+  if ((int64_t)network.vector_rows.size() != 2 * (int64_t)network.positions - 1)
+    throw std::invalid_argument("vector_rows must have one row for each distance between positions");
+  for (int row : network.vector_rows)
+    if (row < 0 || row >= network.vector_table_rows) throw std::invalid_argument("a row of vector_rows is out of range");
+  for (int window : network.windows)
+    if (window >= 0 || network.reach) throw std::invalid_argument("vectors by distance go without windows and biases");
+}
+
 void check_network(const Network& network) {
   if (network.hidden <= 0 || network.embedding <= 0 || network.heads <= 0 || network.inner <= 0 || network.reach < 0 ||
       network.hidden % network.heads)
@@ -117,6 +128,10 @@ void check_network(const Network& network) {
     throw std::invalid_argument("heads must be a multiple of key_heads, which must be positive");
   if (network.rotary.size() != network.stored_layers.size() || network.windows.size() != network.stored_layers.size())
     throw std::invalid_argument("stored_layers, rotary and windows must have one number for each layer");
+  check_vectors(network);
+  if (network.convolution < 0 || (network.convolution && (network.convolution % 2 == 0 || network.convolution_groups <= 0 ||
+                                                          network.hidden % network.convolution_groups)))
+    throw std::invalid_argument("a convolution must see an odd number of tokens, in groups that share hidden evenly");
   for (int stored : network.stored_layers)
     if (stored < 0 || stored >= network.layers()) throw std::invalid_argument("a stored layer's number is out of range");
 }
@@ -311,6 +326,14 @@ NB_MODULE(_native, m) {
       .def_rw("inner", &Network::inner)
       .def_rw("eps", &Network::eps)
       .def_rw("reach", &Network::reach)
+      .def_rw("vector_rows", &Network::vector_rows)
+      .def_rw("vector_table_rows", &Network::vector_table_rows)
+      .def_rw("position_keys", &Network::position_keys)
+      .def_rw("position_queries", &Network::position_queries)
+      .def_rw("score_terms", &Network::score_terms)
+      .def_rw("projection_first", &Network::projection_first)
+      .def_rw("convolution", &Network::convolution)
+      .def_rw("convolution_groups", &Network::convolution_groups)
       .def_rw("pre_norm", &Network::pre_norm)
       .def_rw("rms_norm", &Network::rms_norm)
       .def_rw("gated", &Network::gated)
@@ -319,7 +342,10 @@ NB_MODULE(_native, m) {
       .def_rw("rotary", &Network::rotary)
       .def_rw("windows", &Network::windows)
       .def("activate", [](Network& network, const std::string& name) { network.activation = activation_by_name(name); },
-           "name"_a, "Set the activation; ValueError if it is unknown.");
+           "name"_a, "Set the activation; ValueError if it is unknown.")
+      .def("activate_convolution",
+           [](Network& network, const std::string& name) { network.convolution_activation = activation_by_name(name); },
+           "name"_a, "Set the convolution's activation; ValueError if it is unknown.");
   nb::class_<PythonModel>(m, "Model", "An encoder ready to compute: packed weights, threads, workspaces.")
       .def("__init__", &make_model, "tensors"_a, "network"_a, nb::kw_only(), "level"_a, "dtype"_a, "threads"_a,
            nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], network: Network, *, "

@@ -32,6 +32,8 @@ constexpr int whole_row_groups(int rows) { return (rows + kRowGroup - 1) / kRowG
 
 constexpr int kAll = INT32_MAX;
 
+constexpr int kVectorBlock = 32, kVectorMargin = 32;
+
 // out = activation(x * weight^T + bias), or hidden += x * weight^T + bias.
 struct Linear {
   const void* x;       // operand (rows, depth)
@@ -46,6 +48,17 @@ struct Linear {
   int begin = 0, end = kAll;  // the columns to compute: from one panel's first on to another's, or to the last
 };
 
+// Vectors by how far a key is behind its query, for each head: a score gets its query's product with one of `keys`, and its
+// key's with one of `queries`.
+struct RelativeVectors {
+  const void *keys, *queries;  // packed by pack_vectors, head by head, or null for none; those of `queries` in units of score_unit
+  size_t head_bytes;           // from one head's to the next one's; 0 where all heads have the same
+  int columns;                 // of each head
+  const int32_t* column;       // by distance from -reach to reach, 0 in the middle: each is its neighbour's before it, or the next
+  int reach;                   // at least the distance of the furthest key
+  int near;                    // from -near to near every distance has a column of its own
+};
+
 // One sequence's attention: for every head, softmax(queries * keys^T) * values.
 struct Attention {
   const void* heads;  // rows of (queries | keys | values), each num_heads * head_size columns
@@ -53,7 +66,7 @@ struct Attention {
   int begin, end;     // the sequence's rows
   int num_heads, head_size;  // head_size is a multiple of the table's head_group
   void* out;                 // (rows, num_heads * head_size): floats if the table converts the context, else an operand
-  float* scratch;            // attention_scratch(end - begin, head_size) floats
+  float* scratch;            // attention_scratch(end - begin, head_size) floats, with vectors vectors_scratch() more
   float* probabilities;      // (num_heads, end - begin, end - begin), or null
   int first_head = 0, last_head = kAll;  // the heads to compute, the last not among them
   // (num_heads, 2 * reach + 1), or null: added to a score by how far its key is behind the query, from -reach to reach, in
@@ -61,6 +74,7 @@ struct Attention {
   const float* bias = nullptr;
   int reach = 0;
   int window = kAll;  // keys further away from a query have no share
+  const RelativeVectors* vectors = nullptr;  // or null; only without bias and window
 };
 
 // hidden = (hidden - mean) / sqrt(variance + eps) * weight + bias, kept and also written as an operand.
@@ -92,6 +106,15 @@ struct Gate {
   Activation activation;
   void* operand;              // (rows, columns)
   int begin = 0, end = kAll;  // the rows to compute
+};
+
+// hidden += activation(x), whose rows are as hidden's and are written to.
+struct Add {
+  float* x;
+  int stride, rows, columns;
+  Activation activation;
+  float* hidden;
+  int begin = 0, end = kAll;  // the rows to add
 };
 
 // Turns each pair of a query's or a key's numbers by an angle of its position's: x, y = x cos - y sin, y cos + x sin. Of every
@@ -137,6 +160,12 @@ struct Kernels {
   size_t (*linear_scratch)(int depth);
   size_t (*attention_scratch)(int tokens, int head_size);
 
+  // RelativeVectors of one head, from (columns, head_size). The columns are whole kVectorBlocks, distance 0's begins one, and
+  // kVectorMargin columns before the first distance's and behind the last one's are zero.
+  size_t (*vectors_bytes)(int columns, int head_size);
+  void (*pack_vectors)(const float* vectors, int columns, int head_size, void* packed);
+  size_t (*vectors_scratch)(int tokens, int head_size);  // floats
+
   void (*embed)(const Embed&);
   void (*norm)(const Norm&);
   // out = the mean of the normed rows, which are not kept; `sum` is room for whole_groups(columns) floats.
@@ -145,6 +174,7 @@ struct Kernels {
   void (*attention)(const Attention&);
   void (*to_float)(const void* data, Dtype dtype, size_t count, float* out);
 
+  void (*add)(const Add&);
   void (*convert)(const Convert&);
   void (*gate)(const Gate&);
   void (*rotate)(const Rotate&);

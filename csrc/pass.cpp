@@ -13,6 +13,8 @@ void copy_rows(const float* from, int stride, int rows, int columns, float* to) 
 
 size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+const NormWeights kNone;
+
 }  // namespace
 
 // A group more than a row needs makes the stride of most networks an odd number of cache lines, which spreads rows over the
@@ -54,6 +56,9 @@ Pass::Places Pass::places() const {
   const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
   const size_t inner = kernels_.converts_inner || network_.gated ? block_bytes() * blocks_at_once() : 0;
   take(at.floats, std::max(context, inner));
+  if (!network_.convolution) return at;
+  take(at.convolution, sizeof(float) * whole_row_groups(tokens_) * stride_);
+  take(at.shifted, sizeof(float) * tokens_ * stride_);
   return at;
 }
 
@@ -64,8 +69,9 @@ void Pass::reserve_own(Workspace& own) const {
   for (int i = chunk_.begin; i < chunk_.end; i++) longest = std::max(longest, batch_.length(i));
   for (const Layer& layer : weights_.layers)
     for (const FeedForward& block : layer.feed_forward) deepest = std::max(deepest, block.output.depth);
-  own.scratch.reserve(std::max({sizeof(float) * kernels_.attention_scratch(longest, weights_.head_size),
-                                kernels_.linear_scratch(deepest), sizeof(float) * stride_}));
+  size_t attention = kernels_.attention_scratch(longest, weights_.head_size);
+  if (!weights_.vector_columns.empty()) attention += kernels_.vectors_scratch(longest, weights_.head_size);
+  own.scratch.reserve(std::max({sizeof(float) * attention, kernels_.linear_scratch(deepest), sizeof(float) * stride_}));
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
@@ -76,19 +82,21 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
   heads_ = room + at.heads;
   inner_ = room + at.inner;
   floats_ = (float*)(room + at.floats);
+  convolution_ = (float*)(room + at.convolution);
+  shifted_ = (float*)(room + at.shifted);
   scratch_ = own.scratch.data();
   embed();
-  static const NormWeights kNone;
   const bool pre = network_.pre_norm;
   const NormWeights* ahead = &weights_.embeddings_norm;  // hidden still has to pass it, if any
   if (weights_.projection.columns) {
     project();
-    ahead = &kNone;
+    if (!network_.projection_first) ahead = &kNone;
   }
   for (int number = 0; number < network_.layers(); number++) {
     const Layer& layer = weights_.layers[network_.stored_layers[number]];
     if (ahead) norm(*ahead, Keep::yes);
     write_layer(number, output);
+    if (number == 0 && network_.convolution) convolve();
     if (pre) norm(layer.attention_norm, Keep::no);
     attend(layer, number, output);
     if (pre)
@@ -97,6 +105,11 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
       norm(layer.attention_norm, Keep::yes);
     feed_forward(layer);
     ahead = pre ? nullptr : &layer.output_norm;
+    if (number == 0 && network_.convolution) {
+      norm(*ahead, Keep::yes);
+      add_convolution();
+      ahead = &weights_.convolution_norm;
+    }
   }
   last_norm(pre ? weights_.final_norm : *ahead, rows, output);
 }
@@ -116,9 +129,9 @@ void Pass::embed() {
                   .stride = stride_});
 }
 
-// hidden = projection(norm(hidden)), from (T, E) to (T, H)
+// hidden = projection(norm(hidden)), from (T, E) to (T, H); the norm may be left to stand behind it
 void Pass::project() {
-  Norm rows = norm_of(weights_.embeddings_norm);
+  Norm rows = norm_of(network_.projection_first ? kNone : weights_.embeddings_norm);
   rows.columns = network_.embedding;
   rows.begin = rows_.begin;
   rows.end = rows_.end;
@@ -129,12 +142,65 @@ void Pass::project() {
   member_.wait();
 }
 
+// Computes what the embeddings' convolution adds behind the first layer: a product for each token that it sees.
+void Pass::convolve() {
+  std::fill(convolution_ + (ptrdiff_t)rows_.begin * stride_, convolution_ + (ptrdiff_t)rows_.end * stride_, 0.0f);
+  Norm rows{.hidden = shifted_,
+            .stride = stride_,
+            .rows = tokens_,
+            .columns = network_.hidden,
+            .weight = nullptr,
+            .bias = nullptr,
+            .eps = 0,
+            .operand = x_,
+            .begin = rows_.begin,
+            .end = rows_.end};
+  for (int token = 0; token < network_.convolution; token++) {
+    shift_rows(token - network_.convolution / 2);
+    kernels_.norm(rows);
+    member_.wait();
+    linear(x_, weights_.convolution[token], Activation::none, Into::hidden, convolution_);
+    member_.wait();
+  }
+  rows.hidden = hidden_;
+  kernels_.norm(rows);
+  member_.wait();
+}
+
+// Each row becomes that of the token so far behind it; past a sequence's ends there are zeros.
+void Pass::shift_rows(int distance) {
+  for (int i = chunk_.begin; i < chunk_.end; i++) {
+    const int begin = batch_.starts[i] - first_, end = batch_.starts[i + 1] - first_;
+    for (int row = std::max(begin, rows_.begin); row < std::min(end, rows_.end); row++) {
+      float* const to = shifted_ + (ptrdiff_t)row * stride_;
+      const int from = row + distance;
+      if (from < begin || from >= end)
+        std::fill_n(to, stride_, 0.0f);
+      else
+        std::memcpy(to, hidden_ + (ptrdiff_t)from * stride_, stride_ * sizeof(float));
+    }
+  }
+}
+
+// hidden += activation(convolution)
+void Pass::add_convolution() {
+  kernels_.add({.x = convolution_,
+                .stride = stride_,
+                .rows = tokens_,
+                .columns = network_.hidden,
+                .activation = network_.convolution_activation,
+                .hidden = hidden_,
+                .begin = rows_.begin,
+                .end = rows_.end});
+  member_.wait();
+}
+
 // hidden += output(attention(heads(x)))
 void Pass::attend(const Layer& layer, int number, const Output& output) {
   linear(x_, layer.heads, Activation::none, Into::heads, heads_);
   member_.wait();
   if (network_.rotary[number] >= 0) rotate(number);
-  attention(number, output);
+  attention(layer, number, output);
   member_.wait();
   if (kernels_.converts_context) {
     convert(floats_, context_, x_);
@@ -156,7 +222,7 @@ void Pass::rotate(int number) {
   member_.wait();
 }
 
-void Pass::attention(int number, const Output& output) {
+void Pass::attention(const Layer& layer, int number, const Output& output) {
   const Range heads = member_.share(network_.heads);
   for (int i = chunk_.begin; i < chunk_.end; i++) {
     const ptrdiff_t scores = (ptrdiff_t)network_.heads * batch_.length(i) * batch_.length(i);
@@ -173,7 +239,8 @@ void Pass::attention(int number, const Output& output) {
                         .last_head = heads.end,
                         .bias = weights_.relative_bias.floats(),
                         .reach = network_.reach,
-                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number]});
+                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number],
+                        .vectors = layer.vectors.column ? &layer.vectors : nullptr});
   }
 }
 

@@ -25,9 +25,12 @@ class Pass {
  private:
   void embed();
   void project();
+  void convolve();
+  void shift_rows(int distance);
+  void add_convolution();
   void attend(const Layer&, int number, const Output&);
   void rotate(int number);
-  void attention(int number, const Output&);
+  void attention(const Layer&, int number, const Output&);
   void feed_forward(const Layer&);
   enum class Keep { no, yes };
   void norm(const NormWeights&, Keep);
@@ -41,7 +44,7 @@ class Pass {
 
   // Where things lie in the shared workspace, in bytes.
   struct Places {
-    size_t hidden, operand, heads, inner, floats, end;
+    size_t hidden, operand, heads, inner, floats, convolution, shifted, end;
   };
   Places places() const;
   size_t block_bytes() const;
@@ -63,6 +66,8 @@ class Pass {
   void* heads_ = nullptr;    // (T, 3 * N * D)
   char* inner_ = nullptr;    // operands (T, a block's columns)
   float* floats_ = nullptr;  // what is still to be converted: (T, N * D) or blocks of (T, a block's columns)
+  float* convolution_ = nullptr;  // (T, stride), if there is one, as is shifted
+  float* shifted_ = nullptr;      // hidden of as many tokens further on
   void* scratch_ = nullptr;
 };
 

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "float_mode.h"
+#include "vectors.h"
 
 namespace bothways {
 namespace {
@@ -87,7 +88,22 @@ class Packer {
     const Table from = tensors_("embeddings.projection.weight", (size_t)columns * depth);
     if (!from.data) return;
     add(matrix, columns, depth, [=, this](int column, float* out) { copy(from, (size_t)column * depth, depth, out); });
-    matrix.bias = vector("embeddings.projection.bias", columns);
+    matrix.bias = optional_vector("embeddings.projection.bias", columns);
+  }
+
+  // A matrix for each token: a column's numbers of its group of columns, which lie a token apart.
+  void plan_convolution(std::vector<Matrix>& matrices) {
+    const int hidden = network_.hidden, tokens = network_.convolution, group = hidden / network_.convolution_groups;
+    if (!tokens) return;
+    const Table from = table("convolution.weight", (size_t)hidden * group * tokens);
+    matrices.resize(tokens);
+    for (int token = 0; token < tokens; token++)
+      add(matrices[token], hidden, hidden, [=, this](int column, float* out) {
+        std::vector<float> numbers((size_t)group * tokens);
+        copy(from, column * numbers.size(), (int)numbers.size(), numbers.data());
+        for (int i = 0; i < group; i++) out[column / group * group + i] = numbers[(size_t)i * tokens + token];
+      });
+    matrices[0].bias = vector("convolution.bias", hidden);
   }
 
   // Packs everything planned, and returns where it lies.
@@ -178,7 +194,7 @@ class Packer {
   }
 
   // What queries are multiplied by, so that scores need not be.
-  float scale(int part) const { return part == 0 ? kernels_.score_unit / std::sqrt((float)network_.head_size()) : 1; }
+  float scale(int part) const { return part == 0 ? attention_scale(network_, kernels_) : 1; }
 
   void plan_attention_output(Matrix& matrix, const std::string& name) {
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
@@ -266,8 +282,10 @@ Weights pack_weights(const Network& network, const Tensors& tensors, const Kerne
   if (!network.rotary.empty()) weights.angles = packer.angles();
   weights.token_type = {nullptr, Dtype::f32};
   if (network.token_types) weights.token_type = table("embeddings.token_type", network.token_types);
-  weights.embeddings_norm = packer.norm("embeddings.norm", network.embedding);
+  weights.embeddings_norm = packer.norm("embeddings.norm", network.projection_first ? network.hidden : network.embedding);
   packer.plan_projection(weights.projection);
+  packer.plan_convolution(weights.convolution);
+  weights.convolution_norm = packer.norm("convolution_norm", network.hidden);
   weights.relative_bias = packer.relative_bias();
   weights.head_size = packer.head_size();
   int stored = 0;
@@ -276,6 +294,7 @@ Weights pack_weights(const Network& network, const Tensors& tensors, const Kerne
   for (int number = 0; number < stored; number++) packer.plan(weights.layers[number], number);
   if (network.pre_norm) weights.final_norm = packer.norm("final_norm", network.hidden);
   weights.storage = packer.pack(pool);
+  make_vectors(network, tensors, kernels, pool, weights);
   return weights;
 }
 

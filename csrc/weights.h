@@ -17,6 +17,15 @@ struct Network {
   Activation activation = Activation::none;
   float eps = 0;
   int reach = 0;  // of the relative bias: keys further away have what the outermost have
+  // Of the vectors by distance: for every distance of a key behind its query, from the furthest before it on, the row of the
+  // tables, or none; how many rows those have; and whether queries meet position keys, and keys position queries.
+  std::vector<int> vector_rows;
+  int vector_table_rows = 0;
+  bool position_keys = false, position_queries = false;
+  int score_terms = 1;           // scores are divided by the root of head size * terms
+  bool projection_first = false;  // stands before the embeddings' norm
+  int convolution = 0, convolution_groups = 1;  // tokens of the convolution beside the first layer, or 0 for none
+  Activation convolution_activation = Activation::none;
   bool pre_norm = false;          // norms stand before attention and the feed-forward part, not behind them
   bool rms_norm = false;
   bool gated = false;        // inner columns are activation(gate) * inner
@@ -51,7 +60,9 @@ struct FeedForward {
 };
 
 struct Layer {
-  Matrix heads;  // queries, keys and values of all heads; queries scaled by score_unit / sqrt(head size)
+  Matrix heads;  // queries, keys and values of all heads; queries scaled by score_unit / sqrt(head size * terms)
+  Buffer position_keys, position_queries;  // packed for attention, or none
+  RelativeVectors vectors{};               // of these two
   Matrix attention_output;
   NormWeights attention_norm;
   std::vector<FeedForward> feed_forward;
@@ -63,7 +74,10 @@ struct Weights {
   std::vector<Buffer> angles;        // for each of the network's rotary frequencies (Rotate::angles)
   NormWeights embeddings_norm;
   Buffer relative_bias;  // (N, 2 * reach + 1) in units of score_unit, or none
+  std::vector<int32_t> vector_columns;  // RelativeVectors::column, from the first
   Matrix projection;  // of embeddings to hidden; without columns if they are hidden already
+  std::vector<Matrix> convolution;  // for each of its tokens, in order; the first one's bias is that of all
+  NormWeights convolution_norm;
   int head_size;  // as heads are stored: in whole groups of columns, the ones past the network's own are zero
   std::vector<Layer> layers;  // by stored number
   NormWeights final_norm;     // of a network with norms before

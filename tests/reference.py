@@ -78,6 +78,8 @@ def forward(
     text = Text([embeddings(spec, weights, ids, positions, types)], [])
     for n in range(spec.num_layers):
         hidden, probabilities = layer(spec, weights, n, text.layers[-1], positions)
+        if n == 0 and spec.convolution is not None:
+            hidden = norm(spec, weights, "convolution_norm", hidden + convolution(spec, weights, text.layers[0]))
         text.layers.append(hidden)
         text.attentions.append(probabilities)
     if spec.pre_norm:
@@ -96,11 +98,27 @@ def embeddings(
         total = total + weights["embeddings.token_type"][types]
     if spec.num_task_types:
         total = total + weights["embeddings.task_type"][0]
+    if spec.embedding_size is not None and spec.projection_first:
+        total = linear(weights, "embeddings.projection", total)
     if spec.embedding_norm:
         total = norm(spec, weights, "embeddings.norm", total)
-    if spec.embedding_size is not None:
+    if spec.embedding_size is not None and not spec.projection_first:
         total = linear(weights, "embeddings.projection", total)
     return total
+
+
+def convolution(spec: Spec, weights: Weights, rows: Array) -> Array:
+    """The activation of every token's sum over itself and its neighbours, group of columns by group."""
+    settings, weight = spec.convolution, weights["convolution.weight"]  # (H, H / groups, tokens)
+    assert settings is not None
+    reach, group = settings.tokens // 2, weight.shape[1]
+    padded = np.pad(rows, ((reach, reach), (0, 0)))
+    total = np.tile(weights["convolution.bias"], (len(rows), 1))
+    for n in range(settings.groups):
+        columns = slice(n * group, (n + 1) * group)
+        for token in range(settings.tokens):
+            total[:, columns] += padded[token : token + len(rows), columns] @ weight[columns, :, token].T
+    return ACTIVATIONS[settings.activation](total)
 
 
 def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any]) -> tuple[Array, Array]:
@@ -135,7 +153,8 @@ def attention(
     query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
     if spec.rotary:
         query, key = (rotate(spec, spec.rotary[number], rows, positions) for rows in (query, key))
-    scores = query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size)
+    scores = query @ key.transpose(0, 2, 1) + vector_scores(spec, weights, name, query, key)
+    scores = scores / np.sqrt(spec.head_size * spec.score_terms)
     window = spec.windows[number] if spec.windows else None
     if window is not None:
         places = np.arange(len(hidden))
@@ -143,6 +162,42 @@ def attention(
     probabilities = softmax(scores + relative_bias(spec, weights, len(hidden)))
     mixed = probabilities @ value  # (N, n, D)
     return mixed.transpose(1, 0, 2).reshape(hidden.shape), probabilities
+
+
+def vector_scores(spec: Spec, weights: Weights, name: str, query: Array, key: Array) -> Array:
+    """What a query's and a key's products with the vectors of their distance come to: (N, n, n), or zero."""
+    vectors = spec.relative_vectors
+    if vectors is None:
+        return np.zeros(1)
+    places = np.arange(query.shape[1])
+    rows = vector_rows(places[:, None] - places, vectors.rows, vectors.max_distance)  # (n, n): query by key
+    total = np.zeros((spec.num_heads, *rows.shape))
+    for there, whose, side in ((vectors.keys, "key", query[:, :, None]), (vectors.queries, "query", key[:, None])):
+        if there:
+            total += (side * position_heads(spec, weights, name, whose)[:, rows]).sum(axis=-1)
+    return total
+
+
+def vector_rows(distance: npt.NDArray[Any], count: int, longest: int | None) -> npt.NDArray[Any]:
+    """The row of each distance of a query behind a key; beyond a quarter of them by logarithm, up to the longest."""
+    near, size = count // 4, abs(distance)
+    if longest is not None:
+        # 1e-6 is for what logarithms round off where a bucket ends.
+        share = np.log(np.maximum(size, near) / near) / np.log((longest - 1) / near)
+        size = np.where(size > near, near + np.ceil(share * (near - 1) - 1e-6), size).astype(int)
+    return np.clip(np.sign(distance) * size + count // 2, 0, count - 1)
+
+
+def position_heads(spec: Spec, weights: Weights, name: str, whose: str) -> Array:
+    """Position keys or queries of every head: (N, rows, D)."""
+    vectors = spec.relative_vectors
+    assert vectors is not None
+    if vectors.projections == "none":
+        return np.stack([weights[f"{name}.relative_vectors"]] * spec.num_heads)
+    table = weights["relative_vectors"]
+    if vectors.norm:
+        table = norm(spec, weights, "relative_norm", table)
+    return heads(spec, linear(weights, f"{name}.{'relative_' if vectors.projections == 'own' else ''}{whose}", table))
 
 
 def relative_bias(spec: Spec, weights: Weights, count: int) -> Array:

@@ -19,7 +19,7 @@ from bothways.spec import ACTIVATIONS, Spec
 from bothways.tokens import Sequence
 
 MODEL_TYPES = sorted(TINY)
-UNTYPED = ("distilbert", "eurobert", "modernbert", "mpnet")  # without token types
+UNTYPED = ("deberta-v2", "distilbert", "eurobert", "modernbert", "mpnet")  # without token types
 OWN_CODE = ("eurobert", "gte", "nomic_bert")  # whose checkpoints carry the code that first computed them
 
 
@@ -172,8 +172,8 @@ def test_unknown_activation_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
-        ({"position_embedding_type": "relative_key_query"}, "only '(absolute|rope)' is"),
+        ({"position_embedding_type": "relative"}, "position_embedding_type 'relative'"),
+        ({"position_embedding_type": "absolute_key"}, "only '(absolute|rope)' is"),
         ({"position_embedding_type": 3}, "position_embedding_type 3"),
         ({"is_decoder": True}, "is_decoder is True"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
@@ -190,6 +190,16 @@ def test_another_network_is_refused(model_type: str, change: dict[str, Any], mat
         return
     with pytest.raises(UnsupportedModel, match=match):
         spec_of(model_type, **change)
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_only_bert_has_relative_keys(kind: str) -> None:
+    for model_type in MODEL_TYPES:
+        if model_type == "bert":
+            assert spec_of("bert", position_embedding_type=kind).relative_vectors
+        else:
+            with pytest.raises(UnsupportedModel, match=f"position_embedding_type '{kind}'"):
+                spec_of(model_type, position_embedding_type=kind)
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -220,9 +230,10 @@ def test_uneven_heads_are_refused() -> None:
             spec_of(model_type, **{key: 5})
 
 
-@pytest.mark.parametrize("model_type", ["gpt2", "deberta-v2", "Bert", ""])
+@pytest.mark.parametrize("model_type", ["gpt2", "deberta", "Bert", ""])
 def test_unknown_model_type_is_refused_with_the_supported_ones(model_type: str) -> None:
-    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*albert, bert, camembert, distilbert, .*, xlm-roberta"):
+    known = "albert, bert, camembert, deberta-v2, distilbert, .*, xlm-roberta"
+    with pytest.raises(UnsupportedModel, match=f"{model_type!r}.*{known}"):
         families.find({"model_type": model_type})
 
 

@@ -50,6 +50,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gte", {"type_vocab_size": 1}),
     ("gte", EVEN | {"type_vocab_size": 0}),
     ("gte", ODD | {"hidden_size": 18}),
+    ("deberta-v2", {}),
+    ("deberta-v2", EVEN | {"pos_att_type": ["c2p"], "position_buckets": -1, "type_vocab_size": 2}),
+    ("deberta-v2", ODD | {"pos_att_type": "p2c", "share_att_key": False, "embedding_size": 6}),
+    ("deberta-v2", {"conv_kernel_size": 3, "conv_act": "gelu", "position_biased_input": True}),
+    ("deberta-v2", ODD | {"conv_kernel_size": 5, "conv_groups": 3, "num_hidden_layers": 1}),
+    ("deberta-v2", {"relative_attention": False}),
     ("megatron-bert", {}),
     ("megatron-bert", EVEN),
     ("megatron-bert", ODD | {"num_hidden_layers": 3}),
@@ -72,6 +78,10 @@ LONG: list[tuple[str, dict[str, Any]]] = [
     ("eurobert", EVEN),
     ("nomic_bert", EVEN),
     ("gte", {}),
+    ("deberta-v2", {"position_buckets": 64}),
+    ("deberta-v2", EVEN | {"position_buckets": 256, "share_att_key": False}),
+    ("deberta-v2", {"position_buckets": -1, "max_relative_positions": 40}),
+    ("deberta-v2", {"conv_kernel_size": 3}),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 from tokenizer_folders import (
+    DEBERTA_FRONT,
     PAIRS,
     TEXTS,
     minilm,
@@ -17,6 +18,7 @@ from tokenizer_folders import (
     sentencepiece_model,
     spec,
     train_bert,
+    train_deberta,
     train_mpnet,
     train_roberta,
     train_xlm_roberta,
@@ -25,7 +27,7 @@ from tokenizer_folders import (
 from tokenizers import models, normalizers, pre_tokenizers
 
 from bothways.errors import CheckpointError
-from bothways.sentencepiece import read_pieces
+from bothways.sentencepiece import read_model
 from bothways.tokens import Tokenizer
 
 MASK = {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
@@ -211,16 +213,50 @@ def _as_camembert(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     return new
 
 
+DEBERTA_SETTINGS: list[dict[str, Any]] = [{}, {"do_lower_case": True}, {"split_by_punct": True}]
+
+
+@pytest.mark.parametrize("settings", DEBERTA_SETTINGS)
+def test_debertas_bare_model_file_gives_the_ids_of_transformers_conversion(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed, whose conversion is the oracle")
+    raw = train_deberta(
+        lower_case=settings.get("do_lower_case", False), split_by_punct=settings.get("split_by_punct", False)
+    )
+    vocab = json.loads(raw.to_str())["model"]["vocab"]
+    write_json(tmp_path / "config.json", {"model_type": "deberta-v2"})
+    write_json(tmp_path / "tokenizer_config.json", {"vocab_type": "spm"} | settings)
+    (tmp_path / "spm.model").write_bytes(sentencepiece_model(vocab[len(DEBERTA_FRONT) :], front=DEBERTA_FRONT))
+    tokenizer = Tokenizer.from_folder(tmp_path, spec())
+    texts = [*TEXTS, *PAIRS, "a <user> b<user>"]
+    for text, sequence in zip(texts, tokenizer.tokenize(texts), strict=True):
+        encoding = raw.encode(*text) if isinstance(text, tuple) else raw.encode(text)
+        assert sequence.truncated or sequence.ids.tolist() == encoding.ids
+        assert sequence.truncated or sequence.token_types.tolist() == encoding.type_ids
+    assert tokenizer.vocabulary.mask == ("[MASK]", len(vocab))
+
+
+def test_debertas_tokenizer_json_keeps_its_normaliser(tmp_path: Path) -> None:
+    """transformers 5 builds another one, without what the model file has for full-width letters and the like."""
+    raw = train_deberta()
+    raw.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.NFKC(), normalizers.Replace("  ", " ")])
+    folder = save(raw, tmp_path, class_name="DebertaV2Tokenizer", model_type="deberta-v2", old_files=False)
+    full_width = "ＦＵＬＬ　ｗｉｄｔｈ"
+    sequence = Tokenizer.from_folder(folder, spec()).tokenize([full_width])[0]
+    assert sequence.ids.tolist() == raw.encode("FULL width").ids
+
+
 def test_sentencepiece_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_bytes(sentencepiece_model([("a", -1.0)], model_type=2))
     with pytest.raises(CheckpointError, match="not a Unigram model; make tokenizer.json"):
-        read_pieces(tmp_path / "x.model")
+        read_model(tmp_path / "x.model")
 
 
 def test_sentencepiece_model_cut_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.model").write_bytes(sentencepiece_model([("abc", -1.0)])[:-2])
     with pytest.raises(CheckpointError, match="not a SentencePiece model"):
-        read_pieces(tmp_path / "x.model")
+        read_model(tmp_path / "x.model")
 
 
 def test_folder_without_tokenizer_files_names_those_understood(tmp_path: Path) -> None:

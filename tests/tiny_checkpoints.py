@@ -29,15 +29,26 @@ TINY: dict[str, dict[str, Any]] = {
     }
 }
 
-for _model_type in ("mpnet", "modernbert", "eurobert"):
+for _model_type in ("mpnet", "modernbert", "eurobert", "deberta-v2"):
     TINY[_model_type] = {key: value for key, value in TINY["bert"].items() if key != "type_vocab_size"}
 for _model_type in ("roformer", "nomic_bert", "gte"):
     TINY[_model_type] = dict(TINY["bert"])
 for _model_type in ("electra", "albert"):
     TINY[_model_type]["embedding_size"] = 6
 
-# Padding ids that lie in the tiny vocabulary, where transformers' own doesn't.
-_PADDING = {"modernbert": {"pad_token_id": 0}, "eurobert": {"pad_token_id": 0}}
+# What networks of the kind usually have and transformers' defaults don't; padding ids that lie in the tiny vocabulary.
+_USUAL: dict[str, dict[str, Any]] = {
+    "modernbert": {"pad_token_id": 0},
+    "eurobert": {"pad_token_id": 0},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_buckets": 4,
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
+}
 
 
 def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
@@ -46,9 +57,7 @@ def make_model(model_type: str, kind: str = "AutoModel", **config: Any) -> Any:
     import transformers
 
     torch.manual_seed(7)
-    settings = transformers.AutoConfig.for_model(
-        model_type, **(_PADDING.get(model_type, {}) | TINY[model_type] | config)
-    )
+    settings = transformers.AutoConfig.for_model(model_type, **(_USUAL.get(model_type, {}) | TINY[model_type] | config))
     model = getattr(transformers, kind).from_config(settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -63,6 +72,22 @@ def save_model(folder: Path, model_type: str, kind: str = "AutoModel", dtype: st
 
     model = make_model(model_type, kind, **config).to(getattr(torch, dtype))
     model.save_pretrained(folder)
+    return model
+
+
+def save_relative_keys(folder: Path, kind: str, **config: Any) -> Any:
+    """Save a tiny BERT with vectors by distance, which transformers 5 has no code for, and return it without them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = save_model(folder, "bert", **config)
+    edit_config(folder, position_embedding_type=kind)
+    tensors = load_file(folder / "model.safetensors")
+    settings = model.config
+    shape = (2 * settings.max_position_embeddings - 1, settings.hidden_size // settings.num_attention_heads)
+    for n in range(settings.num_hidden_layers):
+        tensors[f"encoder.layer.{n}.attention.self.distance_embedding.weight"] = torch.randn(shape)
+    save_file(tensors, folder / "model.safetensors")
     return model
 
 

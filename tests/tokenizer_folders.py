@@ -155,6 +155,39 @@ def train_xlm_roberta() -> tokenizers.Tokenizer:
     return raw
 
 
+#: The pieces that stand in front in DeBERTa's .model file, with their types: control and unknown, then a user's own.
+DEBERTA_FRONT = [("[PAD]", 0.0, 3), ("[CLS]", 0.0, 3), ("[SEP]", 0.0, 3), ("[UNK]", 0.0, 2), ("<user>", 0.0, 4)]
+
+
+def train_deberta(*, lower_case: bool = False, split_by_punct: bool = False) -> tokenizers.Tokenizer:
+    """A small Unigram tokenizer in DeBERTa's order of ids, put together as transformers converts a .model file."""
+    from types import SimpleNamespace
+
+    from transformers.convert_slow_tokenizer import DebertaV2Converter
+
+    converter = object.__new__(DebertaV2Converter)
+    converter.original_tokenizer = SimpleNamespace(
+        do_lower_case=lower_case,
+        split_by_punct=split_by_punct,
+        add_prefix_space=True,
+        convert_tokens_to_ids={"[CLS]": 1, "[SEP]": 2}.get,
+    )
+    raw = tokenizers.Tokenizer(models.Unigram())
+    raw.normalizer = converter.normalizer(SimpleNamespace(normalizer_spec=SimpleNamespace(precompiled_charsmap=b"")))
+    raw.pre_tokenizer = converter.pre_tokenizer("▁", True)
+    trainer = trainers.UnigramTrainer(vocab_size=600, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    raw.train_from_iterator(TRAINING, trainer)
+    learnt = json.loads(raw.to_str())["model"]["vocab"][1:]
+    front = [(text, score) for text, score, _ in DEBERTA_FRONT]
+    new = [pair for pair in learnt if pair[0] not in (*dict(front), "[MASK]")]
+    vocab = [*front, *((text, struct.unpack("<f", struct.pack("<f", score))[0]) for text, score in new)]
+    raw.model = models.Unigram(vocab, unk_id=3)
+    raw.add_tokens([tokenizers.AddedToken("<user>", normalized=False)])
+    raw.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"])
+    raw.post_processor = converter.post_processor()
+    return raw
+
+
 def save(
     raw: tokenizers.Tokenizer, folder: Path, *, class_name: str | None, model_type: str, old_files: bool, **config: Any
 ) -> Path:
@@ -172,16 +205,20 @@ def save(
     return folder
 
 
-def sentencepiece_model(pieces: list[tuple[str, float]], model_type: int = 1) -> bytes:
-    """Write pieces as a SentencePiece model file, with the three control pieces that fairseq replaces."""
+FAIRSEQ_FRONT = [("<unk>", 0.0, 1), ("<s>", 0.0, 1), ("</s>", 0.0, 1)]
+
+
+def sentencepiece_model(
+    pieces: list[tuple[str, float]], model_type: int = 1, front: list[tuple[str, float, int]] = FAIRSEQ_FRONT
+) -> bytes:
+    """Write pieces as a SentencePiece model file, behind others that have a type: by default what fairseq replaces."""
 
     def block(field: int, data: bytes) -> bytes:
         return varint(field << 3 | 2) + varint(len(data)) + data
 
-    def piece(text: str, score: float) -> bytes:
-        return block(1, block(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18\x01")
+    def piece(text: str, score: float, kind: int = 1) -> bytes:
+        return block(1, block(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + varint(kind))
 
-    front = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
     return b"".join(piece(*p) for p in [*front, *pieces]) + block(2, b"\x18" + varint(model_type))
 
 

@@ -21,6 +21,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "shares_amx.h"
 
+#include "vectors_amx.h"
+
 #include "attention_amx.h"
 
 #include "peak_amx.h"
@@ -64,12 +66,16 @@ constexpr Kernels bf16_table(const char* dtype) {
           .heads_bytes = TileHeads<1>::bytes,
           .linear_scratch = [](int) -> size_t { return 0; },
           .attention_scratch = tiles_attention_scratch<1>,
+          .vectors_bytes = tile_vectors_bytes<1>,
+          .pack_vectors = pack_tiles_weight<Bf16Format<1>>,
+          .vectors_scratch = tile_vectors_scratch<1>,
           .embed = embed,
           .norm = norm<Bf16Format<1>>,
           .norm_mean = norm_mean,
           .linear = linear_bf16<1>,
           .attention = attention_bf16<1>,
           .to_float = to_float,
+          .add = add,
           .convert = convert<Bf16Format<1>>,
           .gate = gate<Bf16Format<1>>,
           .rotate = rotate_tiles<1>,
@@ -88,6 +94,9 @@ constexpr Kernels float32_table() {
   table.operand_bytes = Bf16Format<2>::bytes;
   table.heads_bytes = TileHeads<2>::bytes;
   table.attention_scratch = tiles_attention_scratch<2>;
+  table.vectors_bytes = tile_vectors_bytes<2>;
+  table.pack_vectors = pack_tiles_weight<Bf16Format<2>>;
+  table.vectors_scratch = tile_vectors_scratch<2>;
   table.norm = norm<Bf16Format<2>>;
   table.linear = linear_bf16<2>;
   table.attention = attention_bf16<2>;

@@ -6,8 +6,6 @@
 
 constexpr float kLeastSum = 0x1p-100f, kMostSum = 0x1p100f;
 
-constexpr int kKeys = 32;  // taken at a time: two tiles of scores
-
 // Keys as the right side of a product: [block of 32 keys][half][step][part] tiles. What stands behind the last key means
 // nothing.
 template <int kParts>
@@ -50,6 +48,7 @@ inline void pack_values(const char* values, ptrdiff_t panel_bytes, int tokens, i
 }
 
 // One head of one sequence.
+template <int kParts>
 struct TileHead {
   const char* queries;        // the sequence's first row
   const char *keys, *values;  // packed
@@ -58,6 +57,16 @@ struct TileHead {
   int window;
   const char* starts;    // what scores begin with where key and query are the same token
   ptrdiff_t start_step;  // bytes to the next distance; 0 where all scores begin alike
+  const VectorStarts<kParts>* made = nullptr;  // what makes the starts, where vectors by distance do
+
+  // Loads tile T with what the scores of half of 32 keys begin with.
+  template <int T>
+  void load_starts(int query, int first, int half) const {
+    if (made)
+      tile_load<T>(made->at(query) + first + half * 16, made->row_bytes());
+    else
+      tile_load<T>(starts + (first + Shares<kParts>::key(half, 0) - query) * start_step, -start_step);
+  }
 
   KeyRange keys_of(int query) const { return keys_seen(tokens, window, query, kTileRows, kKeys); }
 };
@@ -102,12 +111,12 @@ inline uint32_t tokens_from(int first, int tokens) {
 // scores (tile 4) = queries * keys, both halves of 32 keys. A head of one step in bfloat16 leaves tiles free: with kStay
 // queries stay in tile 2, and ones in tile 3.
 template <int kParts, bool kStay = false>
-inline void score_keys(const TileHead& h, int query, int first, Room<kParts>& room) {
+inline void score_keys(const TileHead<kParts>& h, int query, int first, Room<kParts>& room) {
   float* out = room.scores[first / kKeys % 2][0];
   const char* keys = h.keys + (ptrdiff_t)first / kKeys * 2 * h.steps * kParts * kTileBytes;
   for (int half = 0; half < 2 && first + Shares<kParts>::key(half, 0) < h.tokens; half++) {
     const char* queries = h.queries + (ptrdiff_t)query * kParts * kLine;
-    tile_load<4>(h.starts + (first + Shares<kParts>::key(half, 0) - query) * h.start_step, -h.start_step);
+    h.template load_starts<4>(query, first, half);
     for (int step = 0; step < h.steps; step++, keys += kParts * kTileBytes, queries += h.panel_bytes) {
       tile_load<7>(keys);
       if constexpr (kStay) {
@@ -130,7 +139,7 @@ inline void score_keys(const TileHead& h, int query, int first, Room<kParts>& ro
 }
 
 template <int kParts, bool kShift>
-inline void share_keys(const TileHead& h, int first, Room<kParts>& room) {
+inline void share_keys(const TileHead<kParts>& h, int first, Room<kParts>& room) {
   const int turn = first / kKeys % 2;
   const uint32_t keep = tokens_from(first, h.tokens);
 #pragma GCC unroll 4
@@ -150,7 +159,7 @@ inline void share_keys(const TileHead& h, int first, Room<kParts>& room) {
 
 // context (tiles 0 to kTiles - 1) += shares * values; sums (tile 5) += shares * ones, which costs less than adding lanes
 template <int kParts, int kTiles, bool kStay>
-inline void add_values(const TileHead& h, int first, int column_tile, Room<kParts>& room) {
+inline void add_values(const TileHead<kParts>& h, int first, int column_tile, Room<kParts>& room) {
   const int turn = first / kKeys % 2;
   const char* values = h.values + ((ptrdiff_t)first / kKeys * h.steps * 2 + column_tile) * kParts * kTileBytes;
   const auto add = [&]<int T>() __attribute__((always_inline)) {
@@ -182,7 +191,7 @@ inline void add_values(const TileHead& h, int first, int column_tile, Room<kPart
 // 16 queries' context, 16 * kTiles columns of it. The next keys' scores and the last ones' values are multiplied while
 // shares are made.
 template <int kParts, int kTiles, bool kStay, bool kShift>
-void attend(const TileHead& h, int query, int column_tile, Room<kParts>& room, Context& context) {
+void attend(const TileHead<kParts>& h, int query, int column_tile, Room<kParts>& room, Context& context) {
   tile_zero<0>();
   tile_zero<1>();
   if constexpr (kStay) {
@@ -217,7 +226,7 @@ inline Vec gather_sums(const Context& context) {
 
 // Finds the largest score of the `count` rows whose sum says that they need it; tells if there are any.
 template <int kParts>
-inline bool find_shifts(const TileHead& h, int query, int count, Vec sums, Room<kParts>& room) {
+inline bool find_shifts(const TileHead<kParts>& h, int query, int count, Vec sums, Room<kParts>& room) {
   const __mmask16 good = _mm512_cmp_ps_mask(sums.v, _mm512_set1_ps(kLeastSum), _CMP_GT_OQ) &
                          _mm512_cmp_ps_mask(sums.v, _mm512_set1_ps(kMostSum), _CMP_LT_OQ);
   const uint32_t bad = ~good & ((1u << count) - 1);
@@ -240,7 +249,7 @@ inline bool find_shifts(const TileHead& h, int query, int count, Vec sums, Room<
 
 // The shares as they were multiplied with the values.
 template <int kParts>
-void write_shares(const TileHead& h, int query, int count, const Context& context, Room<kParts>& room, float* out) {
+void write_shares(const TileHead<kParts>& h, int query, int count, const Context& context, Room<kParts>& room, float* out) {
   const KeyRange keys = h.keys_of(query);
   for (int i = 0; keys.end - keys.begin < h.tokens && i < count * h.tokens; i++) out[(ptrdiff_t)query * h.tokens + i] = 0;
   for (int first = keys.begin; first < keys.end; first += kKeys) {
@@ -303,7 +312,10 @@ size_t tiles_attention_scratch(int tokens, int head_size) {
 template <int kParts, class Write>
 class TileAttention {
  public:
-  explicit TileAttention(const Attention& a) : a_(a), steps_(a.head_size / kBlock) {
+  explicit TileAttention(const Attention& a)
+      : a_(a),
+        steps_(a.head_size / kBlock),
+        vectors_(a, a.scratch + tiles_attention_scratch<kParts>(a.end - a.begin, a.head_size)) {
     char* scratch = (char*)a.scratch + (kLine - (uintptr_t)a.scratch % kLine) % kLine;
     room_ = (Room<kParts>*)scratch;
     keys_ = scratch + sizeof *room_;
@@ -340,9 +352,14 @@ class TileAttention {
       const float* const starts = make_starts<kParts>(a_, head, head_.tokens, room);
       head_.starts = (const char*)starts - first_distance(head_.tokens) * head_.start_step;
     }
+    if (a_.vectors) {
+      vectors_.begin_head(head, head_.queries, panel(1), head_.panel_bytes);
+      head_.made = &vectors_;
+    }
     Work before{-1, 0, 0};
     for (int query = 0; query < head_.tokens; query += kTileRows)
       for (int step = 0; step < steps_; step += 2) {
+        if (a_.vectors && step == 0) vectors_.make(query);
         const Work work{query, step, before.turn ^ 1};
         compute<false>(work);
         if (before.query >= 0) finish(head, before);
@@ -387,9 +404,10 @@ class TileAttention {
 
   const Attention& a_;
   const int steps_;
+  VectorStarts<kParts> vectors_;
   Room<kParts>* room_;
   char* keys_;
-  TileHead head_;
+  TileHead<kParts> head_;
 };
 
 template <int kParts>

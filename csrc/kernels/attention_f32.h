@@ -1,9 +1,6 @@
 // Attention of one sequence in float32, written once over Vec: head by head, a tile of queries against all keys. Heads
 // and context are floats.
 
-// The columns of a tile are one group: keys for the scores, values' columns for the sums.
-constexpr int kGroupVecs = kGroup / Vec::lanes;
-
 // Keys of one head as the right side of a product: [group of keys][head_size][kGroup], zeros past the last key.
 inline void transpose_keys(const float* keys, ptrdiff_t group_stride, int tokens, int head_size, float* out) {
   for (int first = 0; first < tokens; first += kGroup) {
@@ -47,6 +44,7 @@ struct Head {
   const float* keys;  // transposed
   float* scores;
   const float* relative;  // what is added to a score, by the distance of key and query; or null
+  VectorRows position_keys, position_queries;
   float* probabilities;  // (tokens, tokens), or null
   int tokens, size, window;
 };
@@ -77,6 +75,15 @@ inline void add_relative(const float* relative, Vec (&sum)[R][kGroupVecs]) {
 }
 
 template <int R>
+inline void add_positions(const Head& h, int row, int first, Vec (&sum)[R][kGroupVecs]) {
+  const VectorRows &keys = h.position_keys, &queries = h.position_queries;
+  if (keys.at)
+    add_query_products<R>(h.queries + (ptrdiff_t)row * kGroup, h.group_stride, keys.at + first - row, keys.stride, h.size, sum);
+  if (queries.at)
+    add_key_products<R>(h.keys + (ptrdiff_t)first * h.size, queries.at + first - row, queries.stride, h.size, sum);
+}
+
+template <int R>
 void attention_tile(const Head& h, int row) {
   constexpr ptrdiff_t kScoreStride = R * kGroup;
   const KeyRange keys = keys_seen(h.tokens, h.window, row, R, kGroup);
@@ -85,6 +92,7 @@ void attention_tile(const Head& h, int row) {
     Vec sum[R][kGroupVecs];
     group_product<R>(h.queries + (ptrdiff_t)row * kGroup, h.group_stride, h.keys + (ptrdiff_t)first * h.size, h.size, sum);
     if (h.relative) add_relative<R>(h.relative + first - row, sum);
+    add_positions<R>(h, row, first, sum);
     float* out = h.scores + (ptrdiff_t)(first - keys.begin) * R;
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
@@ -123,12 +131,17 @@ void attention(const Attention& a) {
   const int first = 1 - h.tokens, distances = h.tokens - 1 + whole_groups(h.tokens);
   float* relative = h.scores + (ptrdiff_t)whole_groups(h.tokens) * Vec::tile_rows;
   h.relative = is_relative(a) ? relative - first : nullptr;
+  float* const room = a.scratch + attention_scratch(h.tokens, h.size);
   for (int head = a.first_head; head < smaller(a.last_head, a.num_heads); head++) {
     auto column = [&](int group) { return floats_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
     h.queries = column(0);
     transpose_keys(column(all), group_stride, h.tokens, h.size, keys);
     h.values = column(2 * all);
     if (h.relative) relative_scores(a, head, first, distances, relative);
+    if (const RelativeVectors* const v = a.vectors) {
+      h.position_keys = spread_vectors(*v, v->keys, head, h.tokens, h.size, room);
+      h.position_queries = spread_vectors(*v, v->queries, head, h.tokens, h.size, room + vectors_scratch(h.tokens, h.size) / 2);
+    }
     h.out = floats_at(a.out, a.rows, a.begin, head * groups);
     h.probabilities = a.probabilities ? a.probabilities + (ptrdiff_t)head * h.tokens * h.tokens : nullptr;
     for_tiles(h.tokens, [&](int row, int size) {

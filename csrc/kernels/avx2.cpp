@@ -17,6 +17,8 @@ namespace {  // nothing but the tables leaves this translation unit
 
 #include "relative.h"
 
+#include "vectors_f32.h"
+
 #include "attention_f32.h"
 
 #include "peak.h"

@@ -89,6 +89,15 @@ inline void activate(Activation activation, float* x, int count) {
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
 
+void add(const Add& a) {
+  const int whole = whole_groups(a.columns);
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++) {
+    float *x = a.x + (ptrdiff_t)row * a.stride, *out = a.hidden + (ptrdiff_t)row * a.stride;
+    activate(a.activation, x, whole);
+    for (int c = 0; c < whole; c += Vec::lanes) (Vec::load(out + c) + Vec::load(x + c)).store(out + c);
+  }
+}
+
 // The value group `g` of row `row` in floats (rows, columns): [group][row][kGroup].
 inline float* floats_at(void* floats, int rows, int row, int group) {
   return (float*)floats + ((ptrdiff_t)group * rows + row) * kGroup;

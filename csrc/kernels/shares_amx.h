@@ -3,6 +3,8 @@
 template <int kParts>
 struct Shares;
 
+constexpr int kKeys = 32;  // taken at a time: two tiles of scores
+
 // float32: 2^x to 2e-7 relative, 2^(whole sixteenths) from a table times a polynomial of the rest. While tiles multiply,
 // additions and permutations cost less than multiply-adds.
 alignas(64) constexpr float kSixteenths[16] = {
@@ -33,6 +35,9 @@ struct Shares<2> {
 
   // Which of 32 keys stands in a column of a half's scores.
   static constexpr int key(int half, int column) { return half * 16 + column; }
+
+  // Writes what 16 keys' scores begin with, from a multiple of 16 on, into a row for all keys.
+  static void store_keys(Vec starts, int first, float* row) { starts.store(row + first); }
 };
 
 // bfloat16: a share's bits themselves, as whole numbers of 16 bits. 256 * (x + 127), rounded, is 2^x's exponent and, behind
@@ -63,4 +68,11 @@ struct Shares<1> {
 
   // Packing takes fours from both halves in turn.
   static constexpr int key(int half, int column) { return column / 4 * 8 + half * 4 + column % 4; }
+
+  static void store_keys(Vec starts, int first, float* row) {
+    const __m512 halves = _mm512_shuffle_f32x4(starts.v, starts.v, 0b11'01'10'00);
+    float* const to = row + first / 32 * 32 + first % 32 / 2;
+    _mm256_storeu_ps(to, _mm512_castps512_ps256(halves));
+    _mm256_storeu_ps(to + 16, _mm512_extractf32x8_ps(halves, 1));
+  }
 };

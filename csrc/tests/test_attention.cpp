@@ -1,5 +1,6 @@
 // Attention at every usable level, against float64: any place in the storage, any neighbours.
 #include "reference.h"
+#include "vectors.h"
 
 namespace {
 
@@ -28,6 +29,7 @@ struct Problem {
   double offset = 0;  // the part of all of a row's scores that is the same, and is exact
   Floats bias = {};   // (num_heads, 2 * reach + 1), or empty
   int reach = 0, window = kAll;
+  Vectors vectors = {};
   Floats angles = {};  // (tokens): row i's queries and keys are turned by angles[i] * (pair + 1); or empty
 
   bool sees(int row, int key) const { return std::abs(key - row) <= window; }
@@ -90,6 +92,32 @@ Problem make_relative(const Case& c, int reach, int window) {
   return problem;
 }
 
+// Distances up to `near` have rows of their own, further ones share them by threes.
+Problem make_vectors(const Case& c, int near, bool keys, bool queries, bool shared) {
+  Problem problem = make_problem(c);
+  Vectors& v = problem.vectors;
+  const int reach = c.tokens + 2;
+  const auto place = [&](int distance) { return distance <= near ? distance : near + (distance - near + 2) / 3; };
+  v.count = 2 * place(reach) + 1;
+  for (int distance = -reach; distance <= reach; distance++)
+    v.row.push_back(v.count / 2 + (distance < 0 ? -place(-distance) : place(distance)));
+  v.shared = shared;
+  const size_t numbers = (size_t)(shared ? 1 : c.num_heads) * v.count * c.head_size;
+  Random random(c.tokens + near);
+  if (keys) v.keys = random.floats(numbers);
+  if (queries) v.queries = random.floats(numbers);
+  return problem;
+}
+
+// As make_offset_scores; the offset stands in a column that no vector has.
+Problem make_offset_vectors(const Case& c) {
+  Problem problem = make_offset_scores(c);
+  problem.vectors = make_vectors(c, 20, true, true, false).vectors;
+  for (Floats* all : {&problem.vectors.keys, &problem.vectors.queries})
+    for (size_t i = 0; i < all->size(); i += c.head_size) (*all)[i] = 0;
+  return problem;
+}
+
 struct Reference {
   std::vector<Expected> out;            // (tokens, width)
   std::vector<Expected> probabilities;  // (heads, tokens, tokens)
@@ -115,6 +143,16 @@ Reference reference(const Kernels& kernels, const Problem& p) {
           if (!p.offset || i % c.head_size) errors[key] += 2 * exact.number * std::abs(product);
           if (!p.angles.empty()) errors[key] += 2 * (exact.number + 4 * kUnit) * p.scale(row, 0, i) * p.scale(key, 1, i);
         }
+        const auto add_vector = [&](const Floats& all, int from, int part) {
+          for (int i = 0; !all.empty() && i < c.head_size; i++) {
+            const double number = p.at(from, part, head * c.head_size + i);
+            const double product = number * p.vectors.at(all, head, key - row, c.head_size)[i];
+            shares[key] += product;
+            errors[key] += (2 * c.head_size * kUnit + 2 * exact.number) * std::abs(product);
+          }
+        };
+        add_vector(p.vectors.keys, row, 0);
+        add_vector(p.vectors.queries, key, 1);
         shares[key] += p.bias_at(head, row, key);
         errors[key] += 4 * kUnit * std::abs(p.bias_at(head, row, key));
         if (!p.sees(row, key)) shares[key] = -1e300;
@@ -209,18 +247,28 @@ Attention with_relative(const Kernels& kernels, const Problem& p, Attention a, F
   return a;
 }
 
+// Attention's scratch for a problem.
+Canaried<float> make_room(const Kernels& kernels, const Problem& p) {
+  size_t floats = kernels.attention_scratch(p.size.tokens, p.size.head_size);
+  if (!p.vectors.row.empty()) floats += kernels.vectors_scratch(p.size.tokens, p.size.head_size);
+  return Canaried<float>(floats, sizeof(float));
+}
+
 Result compute(const Kernels& kernels, const Problem& p, bool probabilities, int broken_row = -1) {
   const Case& c = p.size;
   Floats bias;
+  const PackedVectors vectors(kernels, p.vectors, p.size.head_size);
   Storage heads = make_heads(kernels, p, broken_row);
   rotate(kernels, p, heads);
   Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
-  Canaried<float> scratch(kernels.attention_scratch(c.tokens, c.head_size), sizeof(float));
+  Canaried<float> scratch = make_room(kernels, p);
   Canaried<float> shares(probabilities ? (size_t)c.num_heads * c.tokens * c.tokens : 0, sizeof(float));
-  kernels.attention(with_relative(kernels, p,
-                                  {heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
-                                   scratch.data(), probabilities ? shares.data() : nullptr},
-                                  bias));
+  Attention a = with_relative(kernels, p,
+                              {heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
+                               scratch.data(), probabilities ? shares.data() : nullptr},
+                              bias);
+  a.vectors = vectors.view();
+  kernels.attention(a);
   CHECK(heads.intact());
   CHECK(out.intact());
   CHECK(scratch.intact());
@@ -295,17 +343,20 @@ void test_broken_query(const Kernels& kernels, const Case& c, int broken) {
 }
 
 // Ranges of heads, put together, are all heads to the last bit.
-void test_head_ranges(const Kernels& kernels) {
-  const Problem p = make_problem({19, 5, 32, 2, 1});
+void test_head_ranges(const Kernels& kernels, const Problem& p) {
   const Case& c = p.size;
   name_case(kernels, "head ranges", c);
   const Floats expected = compute(kernels, p, false).out;
   const Storage heads = make_heads(kernels, p, -1);
+  const PackedVectors vectors(kernels, p.vectors, p.size.head_size);
   Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
-  Canaried<float> scratch(kernels.attention_scratch(c.tokens, c.head_size), sizeof(float));
-  for (auto [first, last] : {std::pair{0, 2}, {2, 3}, {3, 5}})
-    kernels.attention({heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
-                       scratch.data(), nullptr, first, last});
+  Canaried<float> scratch = make_room(kernels, p);
+  for (auto [first, last] : {std::pair{0, 2}, {2, 3}, {3, 5}}) {
+    Attention a{heads.data(), c.rows(), c.before, c.before + c.tokens, c.num_heads, c.head_size, out.data(),
+                scratch.data(), nullptr, first, last};
+    a.vectors = vectors.view();
+    kernels.attention(a);
+  }
   CHECK(out.intact() && read_operand(kernels, out, c.rows(), c.width()) == expected);
 }
 
@@ -321,6 +372,24 @@ void test_relatives(const Kernels& kernels) {
   for (int tokens : {1, 33, 100}) test_bits(kernels, make_relative({tokens, 2, 32, 0, 0}, 9, 20));
 }
 
+// Vectors for queries, keys or both, each distance's own or shared by some, each head's own or shared by all.
+void test_vectors(const Kernels& kernels) {
+  int turn = 0;
+  for (int tokens : {1, 2, 7, 16, 17, 31, 33, 64, 100, 130})
+    for (int near : {1, 5, 40, 200})
+      for (int whose : {1, 2, 3}) {
+        if (tokens > 33 && turn++ % 2) continue;
+        const int heads = 1 + tokens % 3, size = (tokens + near + whose) % 2 ? 32 : 64;
+        const Case c{tokens, heads, size, tokens % 4, tokens % 5};
+        test_case(kernels, "with vectors", make_vectors(c, near, whose & 1, whose & 2, (tokens + whose) % 2));
+      }
+  test_case(kernels, "with vectors", make_vectors({37, 2, 96, 1, 1}, 20, true, true, false));
+  for (int tokens : {33, 100})
+    if (has_tiles(kernels)) test_case(kernels, "of offset scores with vectors", make_offset_vectors({tokens, 2, 64, 1, 2}));
+  for (int tokens : {1, 33, 100}) test_bits(kernels, make_vectors({tokens, 2, 32, 0, 0}, 20, true, true, false));
+  test_head_ranges(kernels, make_vectors({19, 5, 32, 2, 1}, 6, true, true, false));
+}
+
 // Queries and keys that are turned by their positions.
 void test_rotations(const Kernels& kernels) {
   for (int tokens : {1, 2, 15, 33, 70})
@@ -334,11 +403,13 @@ void test_rotations(const Kernels& kernels) {
 void test_table(const Kernels& kernels) {
   if (has_tiles(kernels) && is(kernels, "int8")) {  // bfloat16's, but for where it puts its numbers: see self_test
     CHECK(kernels.heads_bytes == level(kernels.level).tables[1].heads_bytes);
+    CHECK(kernels.pack_vectors == level(kernels.level).tables[1].pack_vectors);
     return;
   }
   if (!has_tiles(kernels) && !is(kernels, "float32")) {  // this attention is float32's own, in the same table of the level
     const Kernels& plain = *level(kernels.level).tables;
     CHECK(kernels.attention == plain.attention && kernels.heads_bytes == plain.heads_bytes);
+    CHECK(kernels.pack_vectors == plain.pack_vectors);
     return;
   }
   constexpr int kTokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 257};
@@ -358,10 +429,11 @@ void test_table(const Kernels& kernels) {
     }
   for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, make_problem({tokens, 3, 32, 0, 0}));
   test_relatives(kernels);
+  test_vectors(kernels);
   test_rotations(kernels);
   for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);
   test_broken_query(kernels, {1, 1, smallest, 0, 0}, 0);
-  test_head_ranges(kernels);
+  test_head_ranges(kernels, make_problem({19, 5, 32, 2, 1}));
 }
 
 }  // namespace

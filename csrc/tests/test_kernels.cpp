@@ -264,6 +264,24 @@ void test_norm_mean(const Kernels& kernels, int rows, int columns, int gap) {
   check_rows(out.data(), columns, expected, 1, columns, columns);
 }
 
+// hidden + activation(x) in ranges of rows, the rest untouched.
+void test_add(const Kernels& kernels, Activation activation, int rows, int columns) {
+  check::at("%s add %d, rows %d columns %d", name_of(kernels).c_str(), (int)activation, rows, columns);
+  const int whole = whole_groups(columns), stride = whole + kGroup;
+  Random random(rows + columns);
+  Floats x = random.floats((size_t)rows * columns);
+  for (float& value : x) value *= 4;
+  const Floats old = random.floats((size_t)rows * columns);
+  Canaried<float> added = make_hidden(x, rows, columns, stride), hidden = make_hidden(old, rows, columns, stride);
+  for (int begin = 0; begin < rows; begin += 5)
+    kernels.add({added.data(), stride, rows, columns, activation, hidden.data(), begin, begin + 5});
+  CHECK(hidden.intact() && added.intact());
+  std::vector<Expected> expected;
+  for (size_t i = 0; i < x.size(); i++)
+    expected.push_back({old[i] + reference_activation(activation, x[i]), 8 * kUnit * std::max(1.f, std::abs(x[i])) + 4 * kUnit});
+  check_rows(hidden.data(), stride, expected, rows, columns, columns);
+}
+
 // An operand holds its floats, and ranges of rows put together are the whole.
 void test_convert(const Kernels& kernels, int rows, int columns) {
   check::at("%s convert, rows %d columns %d", name_of(kernels).c_str(), rows, columns);
@@ -294,6 +312,8 @@ void test_table(const Kernels& kernels) {
   test_float32_is_copied(kernels);
   test_embeds(kernels);
   test_norms(kernels);
+  for (Activation activation : kActivations)
+    for (int columns : {3, 16, 33, 64}) test_add(kernels, activation, 13, columns);
   int turn = 0;
   for (int columns : kSizes)
     for (int rows : {1, 2, 13, 100}) {

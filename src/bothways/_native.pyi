@@ -109,6 +109,54 @@ class Network:
     def reach(self, arg: int, /) -> None: ...
 
     @property
+    def vector_rows(self) -> list[int]: ...
+
+    @vector_rows.setter
+    def vector_rows(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def vector_table_rows(self) -> int: ...
+
+    @vector_table_rows.setter
+    def vector_table_rows(self, arg: int, /) -> None: ...
+
+    @property
+    def position_keys(self) -> bool: ...
+
+    @position_keys.setter
+    def position_keys(self, arg: bool, /) -> None: ...
+
+    @property
+    def position_queries(self) -> bool: ...
+
+    @position_queries.setter
+    def position_queries(self, arg: bool, /) -> None: ...
+
+    @property
+    def score_terms(self) -> int: ...
+
+    @score_terms.setter
+    def score_terms(self, arg: int, /) -> None: ...
+
+    @property
+    def projection_first(self) -> bool: ...
+
+    @projection_first.setter
+    def projection_first(self, arg: bool, /) -> None: ...
+
+    @property
+    def convolution(self) -> int: ...
+
+    @convolution.setter
+    def convolution(self, arg: int, /) -> None: ...
+
+    @property
+    def convolution_groups(self) -> int: ...
+
+    @convolution_groups.setter
+    def convolution_groups(self, arg: int, /) -> None: ...
+
+    @property
     def pre_norm(self) -> bool: ...
 
     @pre_norm.setter
@@ -152,6 +200,9 @@ class Network:
 
     def activate(self, name: str) -> None:
         """Set the activation; ValueError if it is unknown."""
+
+    def activate_convolution(self, name: str) -> None:
+        """Set the convolution's activation; ValueError if it is unknown."""
 
 class Model:
     """An encoder ready to compute: packed weights, threads, workspaces."""

@@ -261,7 +261,7 @@ def _with_heads(
         name: names.get(other, other) for name, other in family.head_stand_ins.items() if tied or other not in names
     }
     try:
-        return dataclasses.replace(spec, heads=read_heads(family.heads, stand_ins, config, raw, spec))
+        return dataclasses.replace(spec, heads=read_heads(family.heads_of(config), stand_ins, config, raw, spec))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 
@@ -308,9 +308,8 @@ def _check_tensors(
 
 def _check_surplus(folder: Path, family: Family, prefix: str, surplus: tuple[str, ...]) -> None:
     """Refuse tensors inside the base network that config.json does not call for: leaving them out changes it."""
-    inside = [
-        name for name in surplus if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] in family.roots
-    ]
+    own = {name: name.removeprefix(prefix) for name in surplus if name.startswith(prefix)}
+    inside = [name for name, key in own.items() if key.split(".")[0] in family.roots and key not in family.unused]
     if inside:
         raise CheckpointError(
             f"{folder}: {len(inside)} tensors of the {family.name} network are not called for by config.json: "

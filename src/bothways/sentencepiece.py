@@ -1,7 +1,7 @@
 """The pieces of a SentencePiece model file, read without protobuf or sentencepiece.
 
 The file is a protocol buffer, `ModelProto` in sentencepiece_model.proto. Three of its fields matter here:
-1 pieces {1 text, 2 score}, 2 trainer_spec {3 model_type}, 3 normalizer_spec {2 precompiled_charsmap}.
+1 pieces {1 text, 2 score, 3 type}, 2 trainer_spec {3 model_type}, 3 normalizer_spec {2 precompiled_charsmap}.
 """
 
 from __future__ import annotations
@@ -9,43 +9,66 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bothways.errors import CheckpointError
 
-__all__ = ["read_pieces"]
+__all__ = ["Model", "read_model"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _UNIGRAM = 1
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of pieces
 
 _Value = int | bytes
 
 
-def read_pieces(path: Path) -> tuple[list[tuple[str, float]], bytes]:
-    """Read a SentencePiece model.
+class Model(NamedTuple):
+    """What a SentencePiece model file holds.
 
-    Returns:
-        The pieces with their scores, in the order of their ids, and the precompiled character map (may be empty).
+    Attributes:
+        pieces: The pieces with their scores, in the order of their ids.
+        charsmap: The precompiled character map of its normaliser; may be empty.
+        controls: The pieces that no text has, such as the ends of a sentence.
+        user_defined: The pieces that are found in a text before anything else is.
+    """
+
+    pieces: list[tuple[str, float]]
+    charsmap: bytes
+    controls: list[str]
+    user_defined: list[str]
+
+
+def read_model(path: Path) -> Model:
+    """Read a SentencePiece model.
 
     Raises:
         CheckpointError: The file is damaged, or holds another kind of model than Unigram.
     """
-    pieces: list[tuple[str, float]] = []
-    charsmap = b""
+    model = Model([], b"", [], [])
     try:
         for field, value in _fields(path.read_bytes()):
             if field == 1:
-                piece = dict(_fields(_bytes(value)))
-                pieces.append((_bytes(piece[1]).decode(), struct.unpack("<f", _bytes(piece[2]))[0]))
+                _add_piece(model, dict(_fields(_bytes(value))))
             elif field == 2 and dict(_fields(_bytes(value))).get(3, _UNIGRAM) != _UNIGRAM:
                 raise CheckpointError(
                     f"{path} is not a Unigram model; make tokenizer.json with transformers: "
                     "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
                 )
             elif field == 3:
-                charsmap = _bytes(dict(_fields(_bytes(value))).get(2, b""))
+                model = model._replace(charsmap=_bytes(dict(_fields(_bytes(value))).get(2, b"")))
     except (ValueError, KeyError, IndexError, struct.error) as error:
         raise CheckpointError(f"{path} is not a SentencePiece model: {error}; fetch the checkpoint again") from error
-    return pieces, charsmap
+    return model
+
+
+def _add_piece(model: Model, piece: dict[int, _Value]) -> None:
+    text = _bytes(piece[1]).decode()
+    model.pieces.append((text, struct.unpack("<f", _bytes(piece[2]))[0]))
+    kind = piece.get(3, _NORMAL)
+    if kind == _CONTROL:
+        model.controls.append(text)
+    elif kind == _USER_DEFINED:
+        model.user_defined.append(text)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, _Value]]:

@@ -11,7 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["ACTIVATIONS", "DTYPES", "POOLINGS", "DenseSpec", "EmbedSpec", "HeadSpec", "Rotary", "Spec", "StepSpec"]
+__all__ = [
+    "ACTIVATIONS",
+    "DTYPES",
+    "POOLINGS",
+    "Convolution",
+    "DenseSpec",
+    "EmbedSpec",
+    "HeadSpec",
+    "RelativeVectors",
+    "Rotary",
+    "Spec",
+    "StepSpec",
+]
 
 #: The activations that the engines compute, by Bothways' own names.
 ACTIVATIONS = ("gelu", "gelu_tanh", "gelu_fast", "quick_gelu", "relu", "silu", "tanh")
@@ -119,6 +131,39 @@ class Rotary:
 
 
 @dataclass(frozen=True)
+class RelativeVectors:
+    """Vectors by the distance of two tokens, whose products with queries and keys are added to scores.
+
+    Attributes:
+        rows: R, of the table. A query that stands d tokens behind a key has row d + R // 2, kept within the table.
+        max_distance: Distances of more than R // 4 share rows by logarithm, so that this one has about the last; None
+            where every distance has its own.
+        keys: Whether queries meet position keys (DeBERTa's c2p, BERT's relative_key).
+        queries: Whether keys meet position queries (DeBERTa's p2c, BERT's relative_key_query).
+        projections: How position keys and queries come about: all layers share a table (R, H), which passes the
+            projections of the layer's keys and queries ("shared") or other ones ("own"); or each layer has a table
+            (R, D), which is both, for all heads ("none").
+        norm: Whether the shared table is normed.
+    """
+
+    rows: int
+    max_distance: int | None = None
+    keys: bool = True
+    queries: bool = False
+    projections: Literal["shared", "own", "none"] = "none"
+    norm: bool = False
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """What is added behind the first layer, and normed: activation(convolution(embeddings)), over so many tokens."""
+
+    tokens: int
+    groups: int
+    activation: str
+
+
+@dataclass(frozen=True)
 class Spec:
     """What an encoder's network is: everything an engine needs besides the weights.
 
@@ -140,8 +185,12 @@ class Spec:
         embedding_size: E, values in a row of the embedding tables, of which a linear layer behind their norm makes H;
             None for H without such a layer.
         embedding_norm: Whether the embeddings are normed.
+        projection_first: Whether the layer that makes H of E stands before the norm, which is then of H values.
         relative_buckets: Rows of the table of T5's relative position bias, which all layers add to scores (MPNet);
             0 for none.
+        relative_vectors: What else scores have by distance (DeBERTa; BERT's relative_key), or None.
+        score_terms: Scores are divided by the root of D times this.
+        convolution: What is added behind the first layer (DeBERTa-v2's largest checkpoints), or None.
         pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
             else behind each, after its input is added again.
         first_norm: Of a network with `pre_norm`, whether the first layer's attention has a norm before it.
@@ -178,7 +227,11 @@ class Spec:
     num_task_types: int = 0
     embedding_size: int | None = None
     embedding_norm: bool = True
+    projection_first: bool = False
     relative_buckets: int = 0
+    relative_vectors: RelativeVectors | None = None
+    score_terms: int = 1
+    convolution: Convolution | None = None
     pre_norm: bool = False
     first_norm: bool = True
     position_table: bool = True
@@ -235,6 +288,14 @@ class Spec:
             shapes = {name: shape for name, shape in shapes.items() if not name.startswith("layers.0.attention_norm.")}
         if self.relative_buckets:
             shapes["relative_bias"] = (self.relative_buckets, self.num_heads)
+        if self.relative_vectors is not None and self.relative_vectors.projections != "none":
+            shapes["relative_vectors"] = (self.relative_vectors.rows, hidden)
+            if self.relative_vectors.norm:
+                shapes |= self._norm("relative_norm", hidden)
+        if self.convolution is not None:
+            shapes["convolution.weight"] = (hidden, hidden // self.convolution.groups, self.convolution.tokens)
+            shapes["convolution.bias"] = (hidden,)
+            shapes |= self._norm("convolution_norm", hidden)
         if self.pre_norm:
             shapes |= self._norm("final_norm", hidden)
         if self.pooler:
@@ -249,13 +310,15 @@ class Spec:
         if self.position_table:
             shapes["embeddings.position"] = (self.num_positions, width)
         if self.embedding_norm:
-            shapes |= self._norm("embeddings.norm", width)
+            shapes |= self._norm("embeddings.norm", self.hidden_size if self.projection_first else width)
         if self.num_token_types:
             shapes["embeddings.token_type"] = (self.num_token_types, width)
         if self.num_task_types:
             shapes["embeddings.task_type"] = (self.num_task_types, width)
         if self.embedding_size is not None:
-            shapes |= _linear_shapes("embeddings.projection", self.hidden_size, width)
+            shapes["embeddings.projection.weight"] = (self.hidden_size, width)
+            if "embeddings.projection" not in self.unbiased:
+                shapes["embeddings.projection.bias"] = (self.hidden_size,)
         return shapes
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -264,11 +327,17 @@ class Spec:
         linears |= {"attention_output": (hidden, hidden), "inner": (inner, hidden), "output": (hidden, inner)}
         if self.gated:
             linears["gate"] = (inner, hidden)
+        vectors = self.relative_vectors
+        if vectors is not None and vectors.projections == "own":
+            names = {"relative_key": vectors.keys, "relative_query": vectors.queries}
+            linears |= {name: (hidden, hidden) for name, there in names.items() if there}
         shapes: dict[str, tuple[int, ...]] = {}
         for name, (rows, columns) in linears.items():
             shapes[f"{name}.weight"] = (rows, columns)
             if name not in self.unbiased:
                 shapes[f"{name}.bias"] = (rows,)
+        if vectors is not None and vectors.projections == "none":
+            shapes["relative_vectors"] = (vectors.rows, self.head_size)
         for name in ("attention_norm", "output_norm"):
             shapes |= self._norm(name, hidden)
         return shapes

@@ -1,7 +1,7 @@
 """The tokenizer files of a checkpoint folder, turned into a `tokenizers.Tokenizer`.
 
 tokenizer.json is taken as it is, but for what transformers builds anew from tokenizer_config.json. Where it is
-missing, the tokenizer is built from vocab.txt, vocab.json + merges.txt, or sentencepiece.bpe.model.
+missing, the tokenizer is built from vocab.txt, vocab.json + merges.txt, sentencepiece.bpe.model or spm.model.
 """
 
 from __future__ import annotations
@@ -9,17 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bothways.errors import CheckpointError
-from bothways.sentencepiece import read_pieces
+from bothways.sentencepiece import read_model
+from bothways.tokenizer_folder import (
+    BERT_TOKENS,
+    MPNET_TOKENS,
+    ROBERTA_TOKENS,
+    TokenizerFiles,
+    add_tokens,
+    added_token,
+    needed_tokens,
+    special_tokens,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["TokenizerFiles", "build", "highest_numbers", "is_panic", "open_files", "read_json"]
+__all__ = ["build", "highest_numbers", "is_panic"]
 
 # The classes that transformers 5.23 derives from its BERT tokenizer, and the model types that it gives that
 # tokenizer to when no class is named: for these it builds the normaliser and the pre-tokenizer anew.
@@ -28,68 +37,6 @@ _BERT_CLASSES = frozenset(f"{name}Tokenizer" for name in _BERT_NAMES)
 _BERT_MODELS = frozenset(name.lower() for name in _BERT_NAMES) | {"ernie", "megatron-bert", "nomic_bert"}
 # MPNet splits as BERT does and has RoBERTa's special tokens.
 _MPNET = (frozenset({"MPNetTokenizer"}), frozenset({"mpnet"}))
-
-_BERT_TOKENS = {
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "unk_token": "[UNK]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
-_ROBERTA_TOKENS: dict[str, Any] = {
-    "cls_token": "<s>",
-    "sep_token": "</s>",
-    "unk_token": "<unk>",
-    "pad_token": "<pad>",
-    # RoBERTa learnt its mask as a word that has swallowed the space in front of it.
-    "mask_token": {"content": "<mask>", "lstrip": True},
-}
-_MPNET_TOKENS = _ROBERTA_TOKENS | {"unk_token": "[UNK]"}
-_TOKEN_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
-_EXTRA_TOKENS = ("additional_special_tokens", "extra_special_tokens")
-
-
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """A checkpoint's folder with what its small tokenizer files say.
-
-    Attributes:
-        folder: The checkpoint.
-        config: tokenizer_config.json, empty when there is none.
-        class_name: The tokenizer class that transformers would use, without "Fast"; "" when none is named.
-        model_type: The model_type of config.json, "" when there is none.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    class_name: str
-    model_type: str
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The tokenizer's own length limit; None where it has none (transformers writes that as 1e30)."""
-        limit = self.config.get("model_max_length")
-        if limit is None:
-            return None
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 1:
-            raise CheckpointError(
-                f"{self.folder / 'tokenizer_config.json'}: model_max_length is {limit!r}; "
-                "it must be a positive number, or be left out"
-            )
-        return None if limit >= 1e6 else int(limit)
-
-    def builds_like(self, classes: frozenset[str], models: frozenset[str]) -> bool:
-        """Whether the named class is one of `classes` or, with no class named, the model type one of `models`."""
-        return self.class_name in classes if self.class_name else self.model_type in models
-
-
-def open_files(folder: Path) -> TokenizerFiles:
-    """Read the small JSON files of a checkpoint folder."""
-    config = read_json(folder / "tokenizer_config.json")
-    network = read_json(folder / "config.json")
-    # transformers looks for the class in this order; config.json carries it in old checkpoints.
-    class_name = config.get("tokenizer_class") or network.get("tokenizer_class") or ""
-    return TokenizerFiles(folder, config, str(class_name).removesuffix("Fast"), str(network.get("model_type") or ""))
 
 
 def build(files: TokenizerFiles) -> tokenizers.Tokenizer:
@@ -136,7 +83,7 @@ def _from_tokenizer_json(files: TokenizerFiles) -> tokenizers.Tokenizer:
     raw = tokenizers.Tokenizer.from_file(str(files.folder / "tokenizer.json"))
     if isinstance(raw.model, tokenizers.models.WordPiece) and files.builds_like(_BERT_CLASSES, _BERT_MODELS):
         _use_bert_splitting(raw, files.config)
-        _add_known_tokens(raw, _BERT_TOKENS)
+        _add_known_tokens(raw, BERT_TOKENS)
     elif isinstance(raw.model, tokenizers.models.WordPiece) and files.builds_like(*_MPNET):
         _use_bert_splitting(raw, files.config)
     elif isinstance(raw.pre_tokenizer, tokenizers.pre_tokenizers.ByteLevel) and files.builds_like(
@@ -171,7 +118,7 @@ def _add_known_tokens(raw: tokenizers.Tokenizer, tokens: Mapping[str, Any]) -> N
     """Have special tokens that the vocabulary knows, but tokenizer.json doesn't list, recognised in a text."""
     listed = {token.content for token in raw.get_added_tokens_decoder().values()}
     known = [text for text in tokens.values() if text not in listed and raw.token_to_id(text) is not None]
-    raw.add_tokens([_added_token(text) for text in known])
+    raw.add_tokens([added_token(text) for text in known])
 
 
 # --- the files that came before tokenizer.json
@@ -181,13 +128,13 @@ def _from_vocab_txt(files: TokenizerFiles) -> tokenizers.Tokenizer:
     import tokenizers
 
     mpnet = files.builds_like(*_MPNET)
-    special = _special_tokens(files, _MPNET_TOKENS if mpnet else _BERT_TOKENS)
+    special = special_tokens(files, MPNET_TOKENS if mpnet else BERT_TOKENS)
     vocab = tokenizers.models.WordPiece.read_file(str(files.folder / "vocab.txt"))
-    cls, sep, unk = _needed(special, set(vocab), "vocab.txt")
+    cls, sep, unk = needed_tokens(special, set(vocab), "vocab.txt")
     raw = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab, unk_token=unk))
     _use_bert_splitting(raw, files.config)
     raw.decoder = tokenizers.decoders.WordPiece()
-    _add_tokens(raw, files, special)
+    add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
         pair=f"{cls}:0 $A:0 {sep}:0 {sep}:0 $B:0 {sep}:0" if mpnet else f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
@@ -199,14 +146,14 @@ def _from_vocab_txt(files: TokenizerFiles) -> tokenizers.Tokenizer:
 def _from_vocab_and_merges(files: TokenizerFiles) -> tokenizers.Tokenizer:
     import tokenizers
 
-    special = _special_tokens(files, _ROBERTA_TOKENS)
+    special = special_tokens(files, ROBERTA_TOKENS)
     vocab, merges = tokenizers.models.BPE.read_file(str(files.folder / "vocab.json"), str(files.folder / "merges.txt"))
-    cls, sep, _ = _needed(special, set(vocab), "vocab.json")
+    cls, sep, _ = needed_tokens(special, set(vocab), "vocab.json")
     prefix_space = _flag(files, "add_prefix_space", False)
     raw = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, merges))
     raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     raw.decoder = tokenizers.decoders.ByteLevel()
-    _add_tokens(raw, files, special)
+    add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.RobertaProcessing(
         (sep, vocab[sep]), (cls, vocab[cls]), _flag(files, "trim_offsets", True), prefix_space
     )
@@ -217,15 +164,15 @@ def _from_sentencepiece(files: TokenizerFiles) -> tokenizers.Tokenizer:
     """Build XLM-RoBERTa's or CamemBERT's tokenizer: the pieces, with fairseq's special tokens in front."""
     import tokenizers
 
-    special = _special_tokens(files, _ROBERTA_TOKENS)
-    pieces, charsmap = read_pieces(files.folder / "sentencepiece.bpe.model")
+    special = special_tokens(files, ROBERTA_TOKENS)
+    pieces, charsmap, *_ = read_model(files.folder / "sentencepiece.bpe.model")
     if files.builds_like(frozenset({"CamembertTokenizer"}), frozenset({"camembert"})):
         front = [("<s>NOTUSED", 0.0), ("<pad>", 0.0), ("</s>NOTUSED", 0.0), ("<unk>", 0.0), ("<unk>NOTUSED", -100.0)]
         vocab = [*front, *pieces[1:], ("<mask>", 0.0)]
     else:
         front = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
         vocab = [*front, *pieces[3:], ("<mask>", 0.0)]
-    cls, sep, _ = _needed(special, {text for text, _ in vocab}, "sentencepiece.bpe.model")
+    cls, sep, _ = needed_tokens(special, {text for text, _ in vocab}, "sentencepiece.bpe.model")
     raw = tokenizers.Tokenizer(tokenizers.models.Unigram(vocab, unk_id=3, byte_fallback=False))
     if charsmap:
         raw.normalizer = tokenizers.normalizers.Precompiled(charsmap)
@@ -234,10 +181,38 @@ def _from_sentencepiece(files: TokenizerFiles) -> tokenizers.Tokenizer:
         [tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace(prepend_scheme=scheme)]
     )
     raw.decoder = tokenizers.decoders.Metaspace(prepend_scheme=scheme)
-    _add_tokens(raw, files, special)
+    add_tokens(raw, files, special)
     raw.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} {sep} $B {sep}",
+        special_tokens=[(cls, raw.token_to_id(cls)), (sep, raw.token_to_id(sep))],
+    )
+    return raw
+
+
+def _from_spm(files: TokenizerFiles) -> tokenizers.Tokenizer:
+    """Build DeBERTa-v2's tokenizer, as transformers 4 did: version 5 leaves out the model's own normalisation."""
+    import tokenizers
+    from tokenizers import normalizers, pre_tokenizers
+
+    special = special_tokens(files, BERT_TOKENS)
+    model = read_model(files.folder / "spm.model")
+    names = [text for text, _ in model.pieces]
+    cls, sep, unk = needed_tokens(special, set(names), "spm.model")
+    raw = tokenizers.Tokenizer(tokenizers.models.Unigram(model.pieces, unk_id=names.index(unk), byte_fallback=False))
+    steps: list[Any] = [normalizers.Lowercase()] if _flag(files, "do_lower_case", False) else []
+    steps += [normalizers.Strip(), *([normalizers.Precompiled(model.charsmap)] if model.charsmap else [])]
+    raw.normalizer = normalizers.Sequence([*steps, normalizers.Replace(tokenizers.Regex(" {2,}"), " ")])
+    punctuation = [pre_tokenizers.Punctuation(behavior="isolated")] if _flag(files, "split_by_punct", False) else []
+    raw.pre_tokenizer = pre_tokenizers.Sequence([*punctuation, pre_tokenizers.Metaspace()])
+    raw.decoder = tokenizers.decoders.Metaspace()
+    raw.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in model.user_defined])
+    raw.add_special_tokens([added_token(text) for text in model.controls])
+    raw.add_special_tokens([added_token(special["mask_token"])])  # the model lacks it, but the word table has its row
+    add_tokens(raw, files, special)
+    raw.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
         special_tokens=[(cls, raw.token_to_id(cls)), (sep, raw.token_to_id(sep))],
     )
     return raw
@@ -248,107 +223,11 @@ _BUILDERS = {
     ("vocab.txt",): _from_vocab_txt,
     ("vocab.json", "merges.txt"): _from_vocab_and_merges,
     ("sentencepiece.bpe.model",): _from_sentencepiece,
+    ("spm.model",): _from_spm,
 }
 
 
-# --- special and added tokens, where there is no tokenizer.json
-
-
-def _special_tokens(files: TokenizerFiles, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The special tokens by name, as text or as a description: defaults, then the files in transformers' order."""
-    named = dict(defaults)
-    sources = [files.config]
-    # added_tokens_decoder came when special_tokens_map.json went: transformers reads one or the other.
-    if "added_tokens_decoder" not in files.config:
-        sources.append(read_json(files.folder / "special_tokens_map.json"))
-    for source in sources:
-        for name, value in source.items():
-            if (name.endswith("_token") and isinstance(value, (str, dict))) or name in _EXTRA_TOKENS:
-                # A bare name for the mask says nothing about the space in front of it: the default does.
-                same = _content(value) == _content(named.get(name)) if isinstance(value, str) else False
-                named[name] = named[name] if same else value
-    return named
-
-
-def _add_tokens(raw: tokenizers.Tokenizer, files: TokenizerFiles, special: Mapping[str, Any]) -> None:
-    """Add the tokens that the files list with an id, then the special tokens."""
-    described = [value for name, value in special.items() if name not in _EXTRA_TOKENS]
-    for name in _EXTRA_TOKENS:
-        extra = special.get(name) or []
-        described += extra.values() if isinstance(extra, dict) else extra
-    texts = {_content(value) for value in described}
-    numbered = _numbered_tokens(files, texts)
-    raw.add_tokens([token for _, token in numbered])
-    for number, token in numbered:
-        if raw.token_to_id(token.content) != number:
-            raise CheckpointError(
-                f"added token {token.content!r} has the id {number} in its file, but it follows the vocabulary "
-                f"as {raw.token_to_id(token.content)}; the added tokens belong to another vocabulary"
-            )
-    done = {token.content for _, token in numbered}
-    own = set(_BERT_TOKENS.values()) | {_content(value) for value in _ROBERTA_TOKENS.values()}
-    for value in described:
-        text = _content(value)
-        # A usual special token that this vocabulary lacks has no row in the word table either.
-        if text not in done and not (text in own and raw.token_to_id(text) is None):
-            raw.add_tokens([_added_token(value)])
-
-
-def _numbered_tokens(files: TokenizerFiles, special: set[str]) -> list[tuple[int, tokenizers.AddedToken]]:
-    """The added tokens that have an id of their own, in the order of their ids."""
-    listed = files.config.get("added_tokens_decoder")
-    if listed is not None:
-        return sorted(((int(n), _added_token(t, t.get("special", False))) for n, t in listed.items()), key=_number)
-    added = read_json(files.folder / "added_tokens.json")
-    return sorted(((int(n), _added_token(text, text in special)) for text, n in added.items()), key=_number)
-
-
-def _number(numbered: tuple[int, tokenizers.AddedToken]) -> int:
-    return numbered[0]
-
-
-def _needed(special: Mapping[str, Any], vocab: set[str], file: str) -> tuple[str, str, str]:
-    """The texts of the cls, sep and unk tokens, which the vocabulary must have."""
-    texts = []
-    for name in ("cls_token", "sep_token", "unk_token"):
-        text = _content(special[name])
-        if text not in vocab:
-            raise CheckpointError(
-                f"{file} has no line for the {name} {text!r}; name the one that it has in tokenizer_config.json, "
-                f'as "{name}"'
-            )
-        texts.append(text)
-    return texts[0], texts[1], texts[2]
-
-
-def _content(value: Any) -> str:
-    return str(value["content"]) if isinstance(value, dict) else str(value)
-
-
-def _added_token(value: Any, special: bool = True) -> tokenizers.AddedToken:
-    """Turn a token's text or description into tokenizers' own form; a special token is matched in the raw text."""
-    import tokenizers
-
-    flags = {"normalized": not special}
-    if isinstance(value, dict):
-        flags |= {name: bool(value[name]) for name in _TOKEN_FLAGS if name in value}
-    return tokenizers.AddedToken(_content(value), special=special, **flags)
-
-
 # --- reading
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}; fetch the checkpoint again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}; it must be a JSON object")
-    return value
 
 
 def _flag(files: TokenizerFiles, name: str, default: bool) -> bool:

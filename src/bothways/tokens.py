@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from bothways import tokenizer_files
+from bothways import tokenizer_files, tokenizer_folder
 from bothways.errors import BothwaysError, CheckpointError, InputError
 from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
 from bothways.sequences import Sequence, Unpacked, parts_of
@@ -81,7 +81,7 @@ class Tokenizer:
         Raises:
             CheckpointError: Its files are missing or damaged, or don't fit the network's tables.
         """
-        files = tokenizer_files.open_files(folder)
+        files = tokenizer_folder.open_files(folder)
         raw = tokenizer_files.build(files)
         _check_tables(raw, spec, folder)
         if spec.embed.lower_case:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bothways.tokenizer_files import TokenizerFiles, read_json
+from bothways.tokenizer_folder import TokenizerFiles, read_json
 
 if TYPE_CHECKING:
     import tokenizers

@@ -12,7 +12,7 @@ from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
-from bothways.engines.positions import REACH, bias_by_distance, frequencies
+from bothways.engines.positions import REACH, bias_by_distance, frequencies, rows_by_distance
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
@@ -48,6 +48,8 @@ def _network(spec: Spec) -> _native.Network:
     network.inner = spec.inner_size
     network.eps = spec.norm_eps
     network.reach = REACH if spec.relative_buckets else 0
+    network.score_terms = spec.score_terms
+    network.projection_first = spec.projection_first
     network.pre_norm = spec.pre_norm
     network.rms_norm = spec.rms_norm
     network.gated = spec.gated
@@ -58,6 +60,15 @@ def _network(spec: Spec) -> _native.Network:
     network.windows = [-1 if window is None else window for window in spec.windows] or [-1] * spec.num_layers
     network.stored_layers = [spec.stored_layer(n) for n in range(spec.num_layers)]
     network.activate(spec.activation)
+    if spec.relative_vectors is not None:
+        network.vector_rows = rows_by_distance(spec.relative_vectors, spec.num_positions).tolist()
+        network.vector_table_rows = spec.relative_vectors.rows
+        network.position_keys = spec.relative_vectors.keys
+        network.position_queries = spec.relative_vectors.queries
+    if spec.convolution is not None:
+        network.convolution = spec.convolution.tokens
+        network.convolution_groups = spec.convolution.groups
+        network.activate_convolution(spec.convolution.activation)
     return network
 
 

@@ -1,4 +1,4 @@
-"""What position schemes are made of, for every engine: biases by distance, frequencies of rotation.
+"""What position schemes are made of, for every engine: biases and vectors by distance, frequencies of rotation.
 
 Letters used for shapes: N heads, D head size.
 """
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
-from bothways.spec import Rotary
+from bothways.spec import RelativeVectors, Rotary
 
-__all__ = ["REACH", "bias_by_distance", "frequencies"]
+__all__ = ["REACH", "bias_by_distance", "frequencies", "rows_by_distance"]
 
 #: Keys further away than this share the outermost bias (T5's largest distance, which MPNet has too).
 REACH = 128
@@ -44,4 +44,21 @@ def frequencies(rotary: Rotary, size: int) -> FloatArray:
     """
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     result: FloatArray = np.float32(rotary.factor) / np.float32(rotary.base) ** exponents
+    return result
+
+
+def rows_by_distance(vectors: RelativeVectors, positions: int) -> npt.NDArray[np.int64]:
+    """The table's row for every distance of a key behind its query, from -(positions - 1) to positions - 1.
+
+    By logarithm in float32, as transformers' modeling_deberta_v2.py has it: rounding decides about rows.
+    """
+    distances = -np.arange(1 - positions, positions)
+    size, near = np.abs(distances), vectors.rows // 4
+    if vectors.max_distance is not None and positions - 1 > near:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            whole = np.log(np.float32((vectors.max_distance - 1) / near))
+            ratio = np.log(np.maximum(size, near).astype(np.float32) / np.float32(near)) / whole
+        far = np.ceil(ratio * np.float32(near - 1)) + near
+        size = np.where(size > near, np.nan_to_num(far, nan=near, posinf=vectors.rows).astype(np.int64), size)
+    result: npt.NDArray[np.int64] = np.clip(np.sign(distances) * size + vectors.rows // 2, 0, vectors.rows - 1)
     return result

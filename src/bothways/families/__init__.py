@@ -9,6 +9,7 @@ from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.albert import ALBERT
 from bothways.families.base import Family
 from bothways.families.bert import BERT
+from bothways.families.deberta_v2 import DEBERTA_V2
 from bothways.families.distilbert import DISTILBERT
 from bothways.families.electra import ELECTRA
 from bothways.families.ernie import ERNIE
@@ -27,6 +28,7 @@ __all__ = ["FAMILIES", "Family", "find"]
 FAMILIES = (
     ALBERT,
     BERT,
+    DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
     ERNIE,

@@ -16,7 +16,9 @@ from bothways.spec import HeadSpec, Spec
 __all__ = [
     "Config",
     "Family",
+    "Heads",
     "check_heads",
+    "check_positions",
     "read_activation",
     "read_eps",
     "read_flag",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 Config = Mapping[str, Any]
+Heads = Mapping[str, HeadSpec]
 
 #: transformers' names for the activations (its ACT2FN table) and Bothways' names for them.
 _ACTIVATIONS = {
@@ -43,6 +46,10 @@ _ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
+
+# A network without a position table computes something for every position when it is loaded, and no tensor proves that
+# there are so many.
+_MAX_POSITIONS = 2**17
 
 # Far beyond any real network; a config that claims more would only exhaust memory while its tensors are listed.
 _MAX_SIZE = 2**31 - 1
@@ -66,10 +73,12 @@ class Family:
         stand_ins: Canonical tensor name -> a head's tensor that is the same one when only that is stored
             (tied weights are stored once, under either name).
         no_pooler: Why no checkpoint of this family has a pooler, or "" when they may.
-        heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names.
+        heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names; a function of config.json
+            where that decides what they are.
         head_stand_ins: A head's tensor name -> the name, a canonical one too, of the tensor that is the same one when
             only that is stored.
         other: The same family under the names of other weights files.
+        unused: Tensors of the base network that a checkpoint may store without using them, by its own names.
     """
 
     name: str
@@ -80,14 +89,19 @@ class Family:
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     no_pooler: str = ""
-    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    heads: Heads | Callable[[Config], Heads] = field(default_factory=dict)
     head_stand_ins: Mapping[str, str] = field(default_factory=dict)
     other: Family | None = None
+    unused: frozenset[str] = frozenset()
 
     @property
     def roots(self) -> frozenset[str]:
         """The first words of the base network's tensor names, the pooler's aside."""
         return frozenset(name.split(".")[0] for key, name in self.names.items() if not key.startswith("pooler."))
+
+    def heads_of(self, config: Config) -> Heads:
+        """The heads that a checkpoint with this config.json may carry."""
+        return self.heads(config) if callable(self.heads) else self.heads
 
     def checkpoint_name(self, canonical: str) -> str:
         """Spell a canonical tensor name as the base network does, without a prefix."""
@@ -189,6 +203,14 @@ def check_heads(hidden_size: int, num_heads: int) -> None:
         raise UnsupportedModel(
             f"config.json: hidden size {hidden_size} can't be shared evenly by {num_heads} attention heads; "
             "Bothways computes heads of one size only"
+        )
+
+
+def check_positions(spec: Spec) -> None:
+    """Refuse more positions than there is reason to prepare for, in a network without a position table."""
+    if spec.num_positions > _MAX_POSITIONS:
+        raise CheckpointError(
+            f"config.json: the longest text is {spec.num_positions} tokens, it must be {_MAX_POSITIONS} at most"
         )
 
 

@@ -1,6 +1,13 @@
-"""BERT: learned absolute positions, token types, layer norm after each block, an optional pooler."""
+"""BERT: learned absolute positions, token types, layer norm after each block, an optional pooler.
+
+Checkpoints with position_embedding_type "relative_key" or "relative_key_query" have vectors by distance instead of
+positions, as transformers computed them up to version 4; version 5 leaves the vectors out and adds the position table,
+which such checkpoints store without having been trained with it.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from bothways.families.base import (
     Config,
@@ -14,7 +21,7 @@ from bothways.families.base import (
     with_bias,
 )
 from bothways.families.heads import linear, norm
-from bothways.spec import HeadSpec, Spec
+from bothways.spec import HeadSpec, RelativeVectors, Spec
 
 __all__ = ["BERT", "NAMES", "read_spec"]
 
@@ -76,7 +83,13 @@ def read_spec(config: Config, family: str, *, own_code: bool = False, positions:
 
 
 def _spec(config: Config) -> Spec:
-    return read_spec({"layer_norm_eps": _FIRST_EPS, **config}, "bert")
+    config = {"layer_norm_eps": _FIRST_EPS, **config}
+    kind = config.get("position_embedding_type")
+    if kind not in ("relative_key", "relative_key_query"):
+        return read_spec(config, "bert")
+    spec = read_spec(config, "bert", positions=kind)
+    vectors = RelativeVectors(2 * spec.num_positions - 1, queries=kind == "relative_key_query")
+    return replace(spec, position_table=False, relative_vectors=vectors)
 
 
 BERT = Family(
@@ -84,8 +97,9 @@ BERT = Family(
     model_types=("bert",),
     spec=_spec,
     prefixes=("bert.",),
-    names=NAMES,
+    names=NAMES | {"layers.{n}.relative_vectors": "encoder.layer.{n}.attention.self.distance_embedding.weight"},
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
+    unused=frozenset({"embeddings.position_embeddings.weight"}),
     heads=_HEADS,
     head_stand_ins={
         "cls.predictions.decoder.weight": "embeddings.word",
