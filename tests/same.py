@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,12 +43,12 @@ def assert_same(found: Any, expected: Any, atol: float = ATOL) -> None:
         assert found == expected
 
 
-def assert_both(ours: Callable[[], Any], theirs: Callable[[], Any], atol: float = ATOL) -> None:
-    """Run the same call on both: the same result, or the same error."""
+def assert_both(ours: Callable[..., Any], theirs: Callable[..., Any], /, *args: Any, **options: Any) -> None:
+    """Make the same call of both: the same result, or the same error."""
     try:
-        expected = theirs()
+        expected = theirs(*args, **copy.deepcopy(options))  # transformers writes into dicts that it is given
     except Exception as error:
         with pytest.raises(type(error)):
-            ours()
+            ours(*args, **options)
     else:
-        assert_same(ours(), expected, atol)
+        assert_same(ours(*args, **options), expected)

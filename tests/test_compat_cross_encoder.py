@@ -53,14 +53,14 @@ def test_predict_is_that_of_sentence_transformers(
     both: tuple[CrossEncoder, Any], inputs: Any, options: dict[str, Any]
 ) -> None:
     ours, theirs = both
-    assert_both(lambda: ours.predict(inputs, **options), lambda: theirs.predict(inputs, **options))
+    assert_both(ours.predict, theirs.predict, inputs, **options)
 
 
 def test_rank_is_that_of_sentence_transformers(both: tuple[CrossEncoder, Any]) -> None:
     ours, theirs = both
     for documents in (DOCUMENTS, DOCUMENTS[:1], []):
         for options in ({}, {"top_k": 2}, {"top_k": 0}, {"top_k": 99}, {"return_documents": True}, {"prompt": "x "}):
-            assert_both(lambda: ours.rank(QUERY, documents, **options), lambda: theirs.rank(QUERY, documents, **options))  # noqa: B023
+            assert_both(ours.rank, theirs.rank, QUERY, documents, **options)
     if ours.num_labels == 1:
         assert ours.rank(QUERY, DOCUMENTS, apply_softmax=True, convert_to_tensor=True) == ours.rank(QUERY, DOCUMENTS)
         assert [item["corpus_id"] for item in ours.rank(QUERY, ["same", "same", "same"])] == [0, 1, 2]
@@ -87,7 +87,11 @@ def test_settings_are_read_and_written_as_there(both: tuple[CrossEncoder, Any]) 
     ours, theirs = both
     assert (ours.num_labels, ours.prompts, ours.max_seq_length) == (theirs.num_labels, theirs.prompts, 48)
     folder = str(ours.encoder.checkpoint.folder)
-    options: dict[str, Any] = {"prompts": {"find": "the quick brown: "}, "default_prompt_name": "find", "max_length": 12}
+    options: dict[str, Any] = {
+        "prompts": {"find": "the quick brown: "},
+        "default_prompt_name": "find",
+        "max_length": 12,
+    }
     mine, real = CrossEncoder(folder, **options), Real(folder, device="cpu", **options)
     assert mine.max_length == mine.max_seq_length == real.max_seq_length == 12
     assert_same(mine.predict(PAIRS), real.predict(PAIRS))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ CALLS: list[tuple[Any, dict[str, Any]]] = [
 def test_encode_is_that_of_sentence_transformers(
     ours: SentenceTransformer, oracle: Any, inputs: Any, options: dict[str, Any]
 ) -> None:
-    assert_both(lambda: ours.encode(inputs, **options), lambda: oracle.encode(inputs, **options))
+    assert_both(ours.encode, oracle.encode, inputs, **options)
 
 
 @pytest.mark.parametrize(("inputs", "options"), CALLS)
@@ -80,7 +79,7 @@ def test_every_setting_of_a_checkpoint_counts_as_there(full: Path, inputs: Any, 
     ours, theirs = both(full)
     for method in ("encode", "encode_query", "encode_document") if "task" not in options else ("encode",):
         our_method, their_method = getattr(ours, method), getattr(theirs, method)
-        assert_both(partial(our_method, inputs, **options), partial(their_method, inputs, **options))
+        assert_both(our_method, their_method, inputs, **options)
 
 
 _both: dict[Path, tuple[SentenceTransformer, Any]] = {}

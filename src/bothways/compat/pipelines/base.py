@@ -47,7 +47,8 @@ class Pipeline:
         if isinstance(inputs, list | tuple):
             return list(run(iter(inputs)))
         if isinstance(inputs, str | Mapping) or not _is_stream(inputs):
-            return next(run(iter([inputs])))
+            [result] = run(iter([inputs]))
+            return result
         return run(_stream(inputs))
 
     def _runner(self, options: Mapping[str, Any]) -> Callable[[Iterator[Any]], Iterator[Any]]:

@@ -48,9 +48,8 @@ class QuestionAnsweringPipeline(Pipeline):
             if value is not None and value < 1:
                 raise ValueError(f"{name} parameter should be >= 1 (got {value})")
         limit = min(self.tokenizer.max_tokens, MAX_TOKENS) if max_seq_len is None else max_seq_len
-        stride = min(limit // 2, 128) if doc_stride is None else doc_stride
-        if stride > limit:
-            raise ValueError(f"`doc_stride` ({stride}) is larger than `max_seq_len` ({limit})")
+        if doc_stride is not None and doc_stride > limit:
+            raise ValueError(f"`doc_stride` ({doc_stride}) is larger than `max_seq_len` ({limit})")
         questions, contexts = tee(map(_read_question, inputs))
         for answer in self.model.answer(
             (question for question, _ in questions),
@@ -59,7 +58,7 @@ class QuestionAnsweringPipeline(Pipeline):
             max_answer_tokens=max_answer_len or 15,
             impossible=bool(handle_impossible_answer),
             whole_words=align_to_words is None or bool(align_to_words),
-            stride=stride,
+            stride=doc_stride,
             max_length=min(limit, self.model.spec.max_tokens),
         ):
             answers = [_result(one) for one in (answer, *answer.others)]
