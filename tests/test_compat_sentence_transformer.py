@@ -63,6 +63,7 @@ CALLS: list[tuple[Any, dict[str, Any]]] = [
     (TEXTS, {"task": "query"}),
     (TEXTS, {"precision": "int4"}),
     (TEXTS, {"show_progress_bar": False, "device": "cpu"}),
+    (np.array("a text"), {}),
     *((bad, {}) for bad in (3, None, [3], [None], {"a": 1}, b"bytes")),
 ]
 
@@ -212,6 +213,8 @@ def test_a_progress_bar_and_what_was_cut_are_told(
 def test_an_encoder_and_the_parts_of_torch_that_mean_the_same_are_taken(ours: SentenceTransformer, full: Path) -> None:
     import torch
 
+    with pytest.raises(ValueError, match="the model is an Encoder, loaded already; leave revision and dtype out"):
+        SentenceTransformer(ours.encoder, model_kwargs={"dtype": "bfloat16"})
     shared = SentenceTransformer(ours.encoder, device=torch.device("cpu"))
     assert shared.encoder is ours.encoder
     assert ours.eval().to("cpu").cpu() is ours

@@ -181,6 +181,7 @@ class CrossEncoder(Model):
             )
         for name in ("apply_softmax", "convert_to_numpy", "convert_to_tensor"):
             kwargs.pop(name, None)
+        documents = list(documents)
         scores = self.predict(
             [(query, document) for document in documents],
             prompt_name,

@@ -60,6 +60,8 @@ def load(
         dtype: Of the weights and products.
     """
     if isinstance(model, Encoder):
+        if revision is not None or dtype not in ("float32", model.engine.dtype):
+            raise ValueError("the model is an Encoder, loaded already; leave revision and dtype out")
         return model
     name = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not isinstance(name, str) or not name:

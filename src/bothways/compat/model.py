@@ -144,7 +144,7 @@ class Model:
         return self
 
     def preprocess(self, inputs: Any, prompt: str | None = None) -> dict[str, npt.NDArray[np.int64]]:
-        """Turn texts or pairs into token ids, (B, S) and padded with zeros of the mask, as arrays."""
+        """Turn texts or pairs into arrays (B, S) of token ids, padded on the right, where the mask is 0."""
         texts = [_prompted(text, prompt or "") for text in inputs]
         sequences = self.encoder.tokenizer.tokenize(texts, max_length=self._reach)
         return self._features(sequences) if texts else {}

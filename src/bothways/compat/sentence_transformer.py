@@ -276,7 +276,7 @@ def _read_texts(inputs: Any) -> tuple[bool, list[str]]:
     if isinstance(inputs, str):
         return True, [inputs]
     listed = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
-    if isinstance(listed, bytes | Mapping) or not hasattr(listed, "__iter__"):
+    if isinstance(listed, str | bytes | Mapping) or not hasattr(listed, "__iter__"):
         raise ValueError(f"Unsupported input type: {type(inputs).__name__}. Bothways embeds a str or a list of them")
     texts = list(listed)
     for n, text in enumerate(texts):
