@@ -36,6 +36,15 @@ def test_the_python_example_runs() -> None:
 
 
 @pytest.mark.usefixtures("minilm")
+def test_the_example_of_existing_code_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "compat.md").read_text(), re.DOTALL)
+    run = subprocess.run([sys.executable, "-c", example.replace(HUB_NAME, MODEL)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("(2, 384)")
+    assert run.stdout.splitlines()[-1] == "6"
+
+
+@pytest.mark.usefixtures("minilm")
 @pytest.mark.parametrize("command", commands())
 def test_a_shell_example_runs(tmp_path: Path, command: str) -> None:
     (tmp_path / "texts.jsonl").write_text('{"text": "hello"}\n{"text": "good morning"}\n')

@@ -52,13 +52,12 @@ def test_an_installation_needs_five_packages_and_no_torch(installed: metadata.Di
 
 
 def test_every_extra_that_a_message_names_exists() -> None:
-    declared = set(re.findall(r'^([a-z]+) = \[$|^([a-z]+) = \["', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
-    extras = {name for pair in declared for name in pair if name}
+    extras = set(re.findall(r'^([a-z-]+) = \[(?:$|")', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
     from bothways.cli import doctor
 
     named = set(doctor._OPTIONAL.values())
     for path in (ROOT / "src").rglob("*.py"):
-        named |= set(re.findall(r"bothways\[([a-z]+)\]", path.read_text("utf-8")))
+        named |= set(re.findall(r"bothways\[([a-z-]+)\]", path.read_text("utf-8")))
     assert named - extras == set()
 
 

@@ -99,10 +99,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
     surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
     _check_surplus(network, family, prefix, surplus)
+    scored = spec.heads.get("classification")
     spec = dataclasses.replace(
         spec,
         embed=read_embed_spec(folder, spec.hidden_size),
-        rank_activation=read_rank_activation(folder, config),
+        rank_activation=read_rank_activation(folder, config, len(scored.labels) if scored else 1),
     )
     tensors = {key: _take_part(raw[name], *family.part(key)) for key, name in names.items()}
     return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)

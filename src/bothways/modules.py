@@ -111,11 +111,11 @@ def network_folder(folder: Path) -> Path:
     return folder / _list_modules(path)[0][1] if path.is_file() else folder
 
 
-def read_rank_activation(folder: Path, config: Mapping[str, Any]) -> str:
+def read_rank_activation(folder: Path, config: Mapping[str, Any], num_labels: int = 1) -> str:
     """Read what a cross-encoder's score goes through, looked for where sentence-transformers looks for it.
 
     In this order: `activation_fn` of config_sentence_transformers.json, the same below `sentence_transformers` in
-    config.json, `sbert_ce_default_activation_function` there (before version 4), the sigmoid.
+    config.json, `sbert_ce_default_activation_function` there (before version 4), the sigmoid for a single label.
 
     Raises:
         CheckpointError: A file is damaged.
@@ -133,7 +133,7 @@ def read_rank_activation(folder: Path, config: Mapping[str, Any]) -> str:
         name = place.get(key, str, None)
         if name is not None:
             return _activation(place, key, name)
-    return "sigmoid"
+    return "sigmoid" if num_labels == 1 else "identity"
 
 
 def _activation(file: _File, key: str, name: str) -> str:

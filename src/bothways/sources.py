@@ -10,7 +10,7 @@ import importlib.util
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from bothways.errors import InputError, ModelNotFound
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-__all__ = ["Source", "resolve"]
+__all__ = ["HubAccess", "Source", "resolve"]
 
 _PACKAGE = "pkg:"
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
@@ -48,13 +48,29 @@ class Source:
     revision: str | None
 
 
-def resolve(model: str | os.PathLike[str], revision: str | None = None) -> Source:
+@dataclass(frozen=True)
+class HubAccess:
+    """How the hub is used where a call says something else than the hub client's own settings.
+
+    Attributes:
+        cache: The folder of the local cache.
+        token: What the hub knows the user by; False sends none.
+        local_only: Take what the cache has, and never ask the hub.
+    """
+
+    cache: str | Path | None = None
+    token: str | bool | None = None
+    local_only: bool = False
+
+
+def resolve(model: str | os.PathLike[str], revision: str | None = None, access: HubAccess | None = None) -> Source:
     """Find the local folder of a model, downloading it from the hub if it is a hub name that the cache lacks.
 
     Args:
         model: A folder, `pkg:package/folder`, or a hub name such as `org/name`.
         revision: A hub commit, tag or branch. Only a commit pins: a tag or branch, and none at all, is noted once
             on standard error with the commit that it led to; with BOTHWAYS_REQUIRE_PINNED=1 it is an error.
+        access: How to use the hub, where the client's own settings are not wanted.
 
     Raises:
         ModelNotFound: Nothing, or nothing accessible, has this name.
@@ -72,7 +88,7 @@ def resolve(model: str | os.PathLike[str], revision: str | None = None) -> Sourc
     elif name.startswith(_PACKAGE):
         folder = _find_in_package(name)
     else:
-        return _find_on_hub(name, revision)
+        return _find_on_hub(name, revision, access or HubAccess())
     if revision is not None:
         raise InputError(
             f"revision {revision!r} was given for {name!r}, which is a local folder; leave it out, "
@@ -110,7 +126,7 @@ def _describe(roots: list[Path], inside: str) -> str:
     return f"the package's folders with a config.json are: {', '.join(folders[:10]) or 'none'}"
 
 
-def _find_on_hub(name: str, revision: str | None) -> Source:
+def _find_on_hub(name: str, revision: str | None, access: HubAccess) -> Source:
     if not _HUB_NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
         raise ModelNotFound(
             f"{name!r} is neither an existing folder nor a hub name of the form org/name; check the path"
@@ -121,7 +137,7 @@ def _find_on_hub(name: str, revision: str | None) -> Source:
             f"BOTHWAYS_REQUIRE_PINNED is set, but {name!r} comes with revision {revision!r}, not with a commit; "
             f"pass revision=<the 40 hexadecimal digits of a commit> (see {_page(name)}/commits/main)"
         )
-    folder = _find_in_cache(name, revision) or _download(name, revision)
+    folder = _find_in_cache(name, revision, access) or _download(name, revision, access)
     commit = folder.name  # the cache keeps every commit in a folder of that name
     if not pinned:
         _note_unpinned(name, revision, commit)
@@ -142,7 +158,7 @@ def _note_unpinned(name: str, revision: str | None, commit: str) -> None:
     print(f'note: {asked} is not pinned and led to commit {commit}; pin it with revision="{commit}"', file=sys.stderr)
 
 
-def _find_in_cache(name: str, revision: str | None) -> Path | None:
+def _find_in_cache(name: str, revision: str | None, access: HubAccess) -> Path | None:
     """Find the checkpoint in the hub's local cache, if all of its files are known to be there.
 
     A cache filled file by file, as transformers does, may lack some (modules.json, say) that change the result. Only
@@ -152,21 +168,21 @@ def _find_in_cache(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
     try:
-        huggingface_hub.get_cached_repo_tree(name, revision=revision)
-        return Path(_snapshot(name, revision, local_files_only=True))
+        huggingface_hub.get_cached_repo_tree(name, revision=revision, cache_dir=access.cache)
+        return Path(_snapshot(name, revision, replace(access, local_only=True)))
     except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
         return None
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, access: HubAccess) -> Path:
     """Bring the checkpoint into the hub's cache; without a network, take what the cache has of it."""
     try:
-        return Path(_snapshot(name, revision, local_files_only=False))
+        return Path(_snapshot(name, revision, access))
     except Exception as error:  # the hub client's transport raises errors of libraries that are its own affair
-        raise ModelNotFound(_explain(name, revision, error)) from error
+        raise ModelNotFound(_explain(name, revision, error, access)) from error
 
 
-def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str:
+def _snapshot(name: str, revision: str | None, access: HubAccess) -> str:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(
@@ -174,27 +190,31 @@ def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> str
         revision=revision,
         allow_patterns=_WANTED,
         ignore_patterns=_UNWANTED,
-        local_files_only=local_files_only,
+        cache_dir=access.cache,
+        token=access.token,
+        local_files_only=access.local_only,
     )
 
 
-def _explain(name: str, revision: str | None, error: Exception) -> str:
+def _explain(name: str, revision: str | None, error: Exception, access: HubAccess) -> str:
     """Say why the hub gave nothing, and what to do about it."""
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    cache = access.cache or constants.HF_HUB_CACHE
     if isinstance(error, LocalEntryNotFoundError):
-        if constants.is_offline_mode():
+        if access.local_only or constants.is_offline_mode():
+            setting = "local_files_only" if access.local_only else "HF_HUB_OFFLINE"
             return (
-                f"{name!r} is not a folder, and its files are not all in the hub cache {constants.HF_HUB_CACHE}, while "
-                "HF_HUB_OFFLINE forbids to download them; unset it once, or check the name"
+                f"{name!r} is not a folder, and its files are not all in the hub cache {cache}, while "
+                f"{setting} forbids to download them; unset it once, or check the name"
             )
         # The client wraps what went wrong on the network, as a cached copy might have served.
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     if isinstance(error, HfHubHTTPError):
         return _explain_answer(name, revision, error)
     return (
-        f"{name!r} is not a folder, nor is it in the hub cache {constants.HF_HUB_CACHE}, and downloading it from "
+        f"{name!r} is not a folder, nor is it in the hub cache {cache}, and downloading it from "
         f"{constants.ENDPOINT} failed ({type(error).__name__}: {error}); check the network and the name"
     )
 

@@ -64,6 +64,11 @@ class Vocabulary:
         """The text that tokens spell, with the special ones among them or without."""
         return str(self._raw.decode(list(ids), skip_special_tokens=not special))
 
+    def joined(self, tokens: list[str]) -> str:
+        """The text that tokens spell, each given as the vocabulary spells it."""
+        decoder = self._raw.decoder
+        return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
+
     def _find(self, name: str) -> tuple[str, int] | None:
         if name in self._special:
             number = self.id(self._special[name])

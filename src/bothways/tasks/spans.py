@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AGGREGATIONS", "Scheme", "Span", "TextTokens", "label_spans", "trimmed"]
+__all__ = ["AGGREGATIONS", "Group", "Scheme", "Span", "TextTokens", "label_groups", "label_spans", "trimmed"]
 
 #: How tokens become spans; see `Encoder.tag`.
 AGGREGATIONS = ("none", "simple", "first", "average", "max", "word")
@@ -57,6 +57,7 @@ class TextTokens:
         unknown: (n,) whether the token stands for what the vocabulary can't spell.
         marked: Whether the vocabulary marks tokens that continue a word.
         words: The words' starts in the text where the caller gave words, else None.
+        places: (n,) where each token stands among all of the text's, special ones included; empty where nobody asks.
     """
 
     text: str
@@ -66,6 +67,7 @@ class TextTokens:
     unknown: npt.NDArray[np.bool_]
     marked: bool
     words: list[int] | None = None
+    places: _Indices = field(default_factory=lambda: np.zeros(0, np.intp))
 
 
 class Scheme:
@@ -106,14 +108,37 @@ def _closing_letters(labels: tuple[str, ...]) -> set[str]:
     return set()
 
 
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring tokens that have one label.
+
+    Attributes:
+        label: What the label is about, as the scheme reads it.
+        score: The mean of its words' scores.
+        words: The tokens of each of its words, of which each has one token where tokens are not joined to words.
+    """
+
+    label: str
+    score: float
+    words: tuple[range, ...]
+
+
 def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Collection[str]) -> Iterator[Span]:
     """Yield a text's spans in order, those labelled with one of `ignore` left out."""
+    for group in label_groups(tokens, scheme, aggregation, ignore):
+        start, end = int(tokens.offsets[group.words[0][0], 0]), int(tokens.offsets[group.words[-1][-1], 1])
+        if aggregation == "word":
+            start, end = trimmed(tokens.text, start, end)
+            if start == end:
+                continue
+        yield Span(group.label, group.score, start, end, tokens.text[start:end])
+
+
+def label_groups(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Collection[str]) -> Iterator[Group]:
+    """Yield the groups of tokens that spans are made of, in order."""
     if not len(tokens.scores):
         return
-    if aggregation in ("none", "simple"):
-        units = _Units(tokens.offsets, tokens.scores.argmax(axis=1), tokens.scores.max(axis=1))
-    else:
-        units = _word_units(tokens, aggregation)
+    units = _token_units(tokens) if aggregation in ("none", "simple") else _word_units(tokens, aggregation)
     if aggregation == "none":
         starts = np.arange(len(units.best))
         names = scheme.labels
@@ -122,25 +147,24 @@ def label_spans(tokens: TextTokens, scheme: Scheme, aggregation: str, ignore: Co
         names = scheme.tags
     afters = np.r_[starts[1:], len(units.best)]
     scores = np.add.reduceat(units.scores, starts) / (afters - starts)
-    for first, after, score in zip(starts, afters, scores.tolist(), strict=True):
+    borders = [*units.starts.tolist(), len(tokens.scores)]
+    for first, after, score in zip(starts.tolist(), afters.tolist(), scores.tolist(), strict=True):
         label = names[units.best[first]]
-        if label in ignore:
-            continue
-        start, end = int(units.offsets[first, 0]), int(units.offsets[after - 1, 1])
-        if aggregation == "word":
-            start, end = trimmed(tokens.text, start, end)
-            if start == end:
-                continue
-        yield Span(label, score, start, end, tokens.text[start:end])
+        if label not in ignore:
+            yield Group(label, score, tuple(range(*borders[n : n + 2]) for n in range(first, after)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """What is labelled, tokens or words: (W, 2) where each is, (W,) its label's number and that one's score."""
+    """What is labelled, tokens or words: (W,) the token that each starts with, its label's number and score."""
 
-    offsets: npt.NDArray[np.int64]
+    starts: _Indices
     best: _Indices
     scores: _Scores
+
+
+def _token_units(tokens: TextTokens) -> _Units:
+    return _Units(np.arange(len(tokens.scores)), tokens.scores.argmax(axis=1), tokens.scores.max(axis=1))
 
 
 def _word_units(tokens: TextTokens, aggregation: str) -> _Units:
@@ -154,8 +178,7 @@ def _word_units(tokens: TextTokens, aggregation: str) -> _Units:
         scores = tokens.scores[[a + largest[a:b].argmax() for a, b in zip(starts, ends, strict=True)]]
     else:  # a word's first token has its label in training, the others none
         scores = tokens.scores[starts]
-    offsets = np.stack([tokens.offsets[starts, 0], tokens.offsets[ends - 1, 1]], axis=1)
-    return _Units(offsets, scores.argmax(axis=1), scores.max(axis=1))
+    return _Units(starts, scores.argmax(axis=1), scores.max(axis=1))
 
 
 def _continues(tokens: TextTokens, aggregation: str) -> npt.NDArray[np.bool_]:

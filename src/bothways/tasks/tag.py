@@ -18,7 +18,7 @@ from bothways.tasks.spans import Scheme, Span, TextTokens, label_spans
 from bothways.tokens import Sequence
 from bothways.vocabulary import Vocabulary
 
-__all__ = ["TagOptions", "TextOrWords", "tag"]
+__all__ = ["TagOptions", "TextOrWords", "score_tokens", "tag"]
 
 #: A text, or its words.
 TextOrWords: TypeAlias = str | tuple[str, ...]
@@ -46,11 +46,18 @@ class TagOptions:
 def tag(texts: Iterable[TextOrWords], scorer: Scorer, limits: Limits, options: TagOptions) -> Iterator[list[Span]]:
     """Yield every text's spans; words are read as a text with single spaces between them."""
     scheme = Scheme(scorer.spec.labels)
+    for tokens in score_tokens(texts, scorer, limits, window=options.window, stride=options.stride):
+        yield list(label_spans(tokens, scheme, options.aggregation, options.ignore))
+
+
+def score_tokens(
+    texts: Iterable[TextOrWords], scorer: Scorer, limits: Limits, *, window: bool, stride: int | None
+) -> Iterator[TextTokens]:
+    """Yield every text's tokens with their labels' probabilities; `window` and `stride` as in `TagOptions`."""
     tokenizer = scorer.tokenizer
 
     def cut(text: TextOrWords, number: int) -> list[Sequence]:
-        if options.window:
-            stride = options.stride
+        if window:
             return tokenizer.windows(_joined(text), max_length=limits.max_tokens, stride=stride, number=number)
         return tokenizer.tokenize(
             [_joined(text)], max_length=limits.max_tokens, truncation=limits.truncation, first=number
@@ -58,8 +65,7 @@ def tag(texts: Iterable[TextOrWords], scorer: Scorer, limits: Limits, options: T
 
     for text, scored in scorer.score_pieces(texts, cut, limits, advice=_ADVICE):
         words = None if isinstance(text, str) else [0, *accumulate(len(word) + 1 for word in text[:-1])]
-        tokens = join_windows(_joined(text), scored, tokenizer.vocabulary, words)
-        yield list(label_spans(tokens, scheme, options.aggregation, options.ignore))
+        yield join_windows(_joined(text), scored, tokenizer.vocabulary, words)
 
 
 def join_windows(text: str, scored: Scored, vocabulary: Vocabulary, words: list[int] | None = None) -> TextTokens:
@@ -101,6 +107,7 @@ def join_windows(text: str, scored: Scored, vocabulary: Vocabulary, words: list[
         ids[kept] == (-1 if vocabulary.unknown_id is None else vocabulary.unknown_id),
         vocabulary.marks_continuation,
         words,
+        kept,
     )
 
 

@@ -1,0 +1,1 @@
+"""Bothways under other frameworks' interfaces: a module each, which needs that framework and nothing else does."""
