@@ -261,7 +261,7 @@ def _with_heads(
         name: names.get(other, other) for name, other in family.head_stand_ins.items() if tied or other not in names
     }
     try:
-        return dataclasses.replace(spec, heads=read_heads(family.heads, stand_ins, config, raw, spec))
+        return dataclasses.replace(spec, heads=read_heads(family.heads_of(config), stand_ins, config, raw, spec))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.spec import HeadSpec, Spec
@@ -16,8 +16,10 @@ from bothways.spec import HeadSpec, Spec
 __all__ = [
     "Config",
     "Family",
+    "Heads",
     "check_heads",
     "read_activation",
+    "read_choice",
     "read_eps",
     "read_flag",
     "read_layers",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 Config = Mapping[str, Any]
+Heads = Mapping[str, HeadSpec]
+
+_Choice = TypeVar("_Choice")
 
 #: transformers' names for the activations (its ACT2FN table) and Bothways' names for them.
 _ACTIVATIONS = {
@@ -66,7 +71,8 @@ class Family:
         stand_ins: Canonical tensor name -> a head's tensor that is the same one when only that is stored
             (tied weights are stored once, under either name).
         no_pooler: Why no checkpoint of this family has a pooler, or "" when they may.
-        heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names.
+        heads: The heads that its checkpoints may carry, by the checkpoint's own tensor names; a function of config.json
+            where that decides what they are.
         head_stand_ins: A head's tensor name -> the name, a canonical one too, of the tensor that is the same one when
             only that is stored.
         other: The same family under the names of other weights files.
@@ -80,7 +86,7 @@ class Family:
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     no_pooler: str = ""
-    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    heads: Heads | Callable[[Config], Heads] = field(default_factory=dict)
     head_stand_ins: Mapping[str, str] = field(default_factory=dict)
     other: Family | None = None
 
@@ -88,6 +94,10 @@ class Family:
     def roots(self) -> frozenset[str]:
         """The first words of the base network's tensor names, the pooler's aside."""
         return frozenset(name.split(".")[0] for key, name in self.names.items() if not key.startswith("pooler."))
+
+    def heads_of(self, config: Config) -> Heads:
+        """The heads that a checkpoint with this config.json may carry."""
+        return self.heads(config) if callable(self.heads) else self.heads
 
     def checkpoint_name(self, canonical: str) -> str:
         """Spell a canonical tensor name as the base network does, without a prefix."""
@@ -181,6 +191,16 @@ def read_activation(config: Config, key: str) -> str:
             f"it computes {', '.join(sorted(_ACTIVATIONS))}"
         )
     return _ACTIVATIONS[value]
+
+
+def read_choice(config: Config, keys: tuple[str, ...], choices: Mapping[str, _Choice], default: str) -> _Choice:
+    """Read one of several words as what it stands for; `default` where config.json has none of the keys."""
+    if all(config.get(key) is None for key in keys):
+        return choices[default]
+    key, value = _read(config, keys)
+    if not isinstance(value, str) or value not in choices:
+        raise UnsupportedModel(f"config.json: {key} {value!r:.100} is not supported, only {', '.join(choices)} are")
+    return choices[value]
 
 
 def check_heads(hidden_size: int, num_heads: int) -> None:

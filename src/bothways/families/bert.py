@@ -16,7 +16,7 @@ from bothways.families.base import (
 from bothways.families.heads import linear, norm
 from bothways.spec import HeadSpec, Spec
 
-__all__ = ["BERT", "NAMES", "read_spec"]
+__all__ = ["BERT", "HEADS", "HEAD_STAND_INS", "NAMES", "read_spec"]
 
 #: The tensor names of BERT, which RoBERTa shares.
 NAMES = {
@@ -38,7 +38,8 @@ NAMES = {
     }
 )
 
-_HEADS = {
+#: The heads of BERT, which others share.
+HEADS = {
     "classification": HeadSpec("pooled", (linear("classifier"),)),
     "token_classification": HeadSpec("all", (linear("classifier"),)),
     "question_answering": HeadSpec("all", (linear("qa_outputs"),)),
@@ -50,6 +51,12 @@ _HEADS = {
             linear("cls.predictions.decoder"),
         ),
     ),
+}
+
+#: The decoder is the word table, and its bias has two names.
+HEAD_STAND_INS = {
+    "cls.predictions.decoder.weight": "embeddings.word",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 
 # Google's first BERT fixed it in code, and the configs converted from there do not write it down.
@@ -86,9 +93,6 @@ BERT = Family(
     prefixes=("bert.",),
     names=NAMES,
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
-    heads=_HEADS,
-    head_stand_ins={
-        "cls.predictions.decoder.weight": "embeddings.word",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )
