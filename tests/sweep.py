@@ -1,6 +1,6 @@
 """Random checkpoints of every family with every head, compared with transformers on random inputs.
 
-`compare(model_type, head, seed, folder)` is one comparison, and `python tests/sweep.py MODEL_TYPE HEAD SEED` repeats it.
+`compare(model_type, head, seed, folder)` is one comparison; `python tests/sweep.py MODEL_TYPE HEAD SEED` repeats it.
 A family is one row of FAMILIES.
 """
 
@@ -21,11 +21,10 @@ import numpy.typing as npt
 from task_checkpoints import HEADS
 from tiny_checkpoints import make_model
 
-from bothways import _native
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint, open_checkpoint
-from bothways.engines.native import NativeEngine
 from bothways.heads import pooler
+from bothways.spec import Spec
 from bothways.tasks.scores import Limits, Scorer
 from bothways.tokens import Sequence
 
@@ -169,9 +168,8 @@ def draw_model(model_type: str, kind: str, source: random.Random) -> tuple[Any, 
     return model, config
 
 
-def draw_sequences(checkpoint: Checkpoint, source: random.Random) -> list[Sequence]:
+def draw_sequences(spec: Spec, source: random.Random) -> list[Sequence]:
     """One token, as many as the model takes, and some in between; single texts and pairs."""
-    spec = checkpoint.spec
     longest = spec.max_tokens
     sequences = []
     for length in (1, longest, *(source.randint(1, longest) for _ in range(3))):
@@ -195,6 +193,8 @@ def save(model: Any, folder: Path, source: random.Random) -> None:
 
 def ours(checkpoint: Checkpoint, kind: str, sequences: list[Sequence]) -> Iterator[list[Array]]:
     """What Bothways makes of each sequence, all computed together: arrays in the order of `theirs`."""
+    from bothways.engines.native import NativeEngine
+
     engine = NativeEngine(checkpoint, threads=1)
     if kind == "hidden":
         batch = pack(sequences, checkpoint.spec)
@@ -230,8 +230,25 @@ def theirs(model: Any, checkpoint: Checkpoint, kind: str, sequence: Sequence) ->
     return [tensor[0].numpy() for tensor in found if tensor is not None]
 
 
+def check(model: Any, folder: Path, kind: str, source: random.Random) -> None:
+    """Compare what was saved in a folder with the model."""
+    checkpoint = open_checkpoint(folder)
+    assert list(checkpoint.spec.heads) == ([] if kind == "hidden" else [kind])
+    assert all(name.endswith(".bias") for name in checkpoint.surplus)  # a decoder's, under its second name
+    sequences = draw_sequences(checkpoint.spec, source)
+    expected = [theirs(model, checkpoint, kind, sequence) for sequence in sequences]
+    for level in _levels():
+        with mock.patch.dict(os.environ, BOTHWAYS_LEVEL=level):
+            found = list(ours(checkpoint, kind, sequences))
+        for mine, wanted in zip(found, expected, strict=True):
+            for a, b in zip(mine, wanted, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=_ATOL.get(level, 1e-4), err_msg=level)
+
+
 def _levels() -> list[str]:
     """The best level that this machine can run, and the best without tiles."""
+    from bothways import _native
+
     usable = [name for name, reason in _native.levels() if not reason]  # the best first
     return usable[:2] if usable[0] == "amx" else usable[:1]
 
@@ -242,17 +259,7 @@ def compare(model_type: str, kind: str, seed: int, folder: Path) -> None:
     model, config = draw_model(model_type, kind, source)
     save(model, folder, source)
     try:
-        checkpoint = open_checkpoint(folder)
-        assert list(checkpoint.spec.heads) == ([] if kind == "hidden" else [kind])
-        assert all(name.endswith(".bias") for name in checkpoint.surplus)  # a decoder's, under its second name
-        sequences = draw_sequences(checkpoint, source)
-        expected = [theirs(model, checkpoint, kind, sequence) for sequence in sequences]
-        for level in _levels():
-            with mock.patch.dict(os.environ, BOTHWAYS_LEVEL=level):
-                found = list(ours(checkpoint, kind, sequences))
-            for mine, wanted in zip(found, expected, strict=True):
-                for a, b in zip(mine, wanted, strict=True):
-                    np.testing.assert_allclose(a, b, rtol=0, atol=_ATOL.get(level, 1e-4), err_msg=level)
+        check(model, folder, kind, source)
     except Exception as error:
         raise AssertionError(f"{model_type} {kind} {seed}: {error}\nconfig: {config}") from error
 

@@ -18,6 +18,7 @@ _HEADS = HEADS | {
         "all", (linear("predictions.dense", "network"), norm("predictions.LayerNorm"), linear("predictions.decoder"))
     ),
 }
+
 _FIRST_EPS = 1e-12  # Google's first ALBERT fixed it in code
 
 
