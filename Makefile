@@ -46,7 +46,7 @@ python-test: .venv-test/ready
 
 # The differential tests with many more random cases than the tests take.
 fuzz: .venv-test/ready
-	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py
+	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py tests/test_sweep.py
 
 # Writes the C++ module's stub anew; a test compares it.
 stubs: .venv-test/ready

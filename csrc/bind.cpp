@@ -47,9 +47,9 @@ nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> owned(std::vector<int32_t>&& values
 
 Activation activation_by_name(const std::string& name) {
   static const std::map<std::string, Activation> names = {
-      {"gelu", Activation::gelu},           {"gelu_tanh", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_fast},
-      {"quick_gelu", Activation::quick_gelu}, {"relu", Activation::relu},         {"silu", Activation::silu},
-      {"tanh", Activation::tanh}};
+      {"identity", Activation::none},         {"gelu", Activation::gelu}, {"gelu_tanh", Activation::gelu_tanh},
+      {"gelu_fast", Activation::gelu_fast},   {"relu", Activation::relu}, {"silu", Activation::silu},
+      {"quick_gelu", Activation::quick_gelu}, {"tanh", Activation::tanh}};
   const auto found = names.find(name);
   if (found == names.end()) throw std::invalid_argument("activation '" + name + "' is unknown to the native engine");
   return found->second;
@@ -185,15 +185,17 @@ nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, 
   return nb::make_tuple(result, layers, probabilities);
 }
 
-void make_head(Head* self, const FloatsIn& weight, std::optional<FloatsIn> bias, const std::string& level_name) {
+void make_head(Head* self, const FloatsIn& weight, std::optional<FloatsIn> bias, const std::string& activation,
+               const std::string& level_name) {
   if (weight.ndim() != 2) throw std::invalid_argument("a head's weight has two dimensions (out, in)");
   if (bias && bias->size() != weight.shape(0)) throw std::invalid_argument("a head's bias has one value per output");
   const size_t columns = weight.shape(0), depth = weight.shape(1);
   if (columns == 0 || depth == 0 || columns > INT32_MAX || depth > INT32_MAX)
     throw std::invalid_argument("a head's weight can't be " + std::to_string(columns) + " by " + std::to_string(depth));
+  const Activation function = activation_by_name(activation);
   const Kernels& table = plain_kernels(level(level_name));
   nb::gil_scoped_release release;
-  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)columns, (int)depth, table);
+  new (self) Head(weight.data(), bias ? bias->data() : nullptr, (int)columns, (int)depth, function, table);
 }
 
 FloatsOut apply_head(const Head& self, const FloatsIn& x) {
@@ -369,10 +371,10 @@ NB_MODULE(_native, m) {
                    "tuple[numpy.typing.NDArray[numpy.int32], list[int], list[int], list[int]]"),
            "Ids of all texts, where each text's end, how many tokens it has (-1: not for this class, -2: unfamiliar "
            "characters), and the unfamiliar characters.");
-  nb::class_<Head>(m, "Head", "x -> x @ weight.T + bias, each row independent of the others.")
-      .def("__init__", &make_head, "weight"_a, "bias"_a.none(), nb::kw_only(), "level"_a,
+  nb::class_<Head>(m, "Head", "x -> activation(x @ weight.T + bias), each row independent of the others.")
+      .def("__init__", &make_head, "weight"_a, "bias"_a.none(), nb::kw_only(), "activation"_a, "level"_a,
            nb::sig("def __init__(self, weight: numpy.typing.NDArray[numpy.float32], "
-                   "bias: numpy.typing.NDArray[numpy.float32] | None, *, level: str) -> None"))
+                   "bias: numpy.typing.NDArray[numpy.float32] | None, *, activation: str, level: str) -> None"))
       .def("__call__", &apply_head, "x"_a,
            nb::sig("def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]"));
 }

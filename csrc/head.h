@@ -1,4 +1,4 @@
-// A linear layer behind the encoder (a classifier, a pooler), each row computed on its own.
+// A linear layer behind the encoder (a classifier, a pooler) and its activation, each row computed on its own.
 #pragma once
 
 #include "kernels.h"
@@ -8,8 +8,8 @@ namespace bothways {
 
 class Head {
  public:
-  // weight (columns, depth); bias (columns), or null.
-  Head(const float* weight, const float* bias, int columns, int depth, const Kernels&);
+  // weight (columns, depth); bias (columns), or null; a float32 table whose operands are floats (see `plain_kernels`).
+  Head(const float* weight, const float* bias, int columns, int depth, Activation, const Kernels&);
 
   // x (rows, depth) -> out (rows, columns).
   void apply(const float* x, int rows, float* out) const;
@@ -19,6 +19,7 @@ class Head {
 
  private:
   const Kernels& kernels_;
+  const Activation activation_;
   const Matrix matrix_;
 };
 

@@ -66,7 +66,8 @@ class VectorMaker {
     const size_t count = (size_t)network_.hidden * network_.hidden;
     const std::string name = tensors_(own + ".weight", count).data ? own : shared;
     const Buffer weight = read(name + ".weight", count), bias = read(name + ".bias", network_.hidden);
-    const Head product(weight.floats(), bias.floats(), network_.hidden, network_.hidden, plain_kernels(level(kernels_.level)));
+    const Head product(weight.floats(), bias.floats(), network_.hidden, network_.hidden, Activation::none,
+                       plain_kernels(level(kernels_.level)));
     Buffer rows(sizeof(float) * columns_.rows.size() * network_.hidden);
     product.apply(table_.floats(), (int)columns_.rows.size(), rows.floats());
     return pack(rows, network_.heads, scale);

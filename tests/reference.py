@@ -51,13 +51,16 @@ class ReferenceEngine:
             attentions=[np.stack(text.attentions).astype(np.float32) for text in texts] if attentions else None,
         )
 
-    def linear(self, weight: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
+    def linear(
+        self, weight: FloatArray, bias: FloatArray | None, activation: str = "identity"
+    ) -> Callable[[FloatArray], FloatArray]:
+        function = ACTIVATIONS[activation]
         wide = weight.astype(np.float64)
         offset = np.zeros(len(wide)) if bias is None else bias.astype(np.float64)
 
         def apply(x: FloatArray) -> FloatArray:
             # Row by row, so that no product depends on how many are computed at once.
-            products = [np.add.reduce(wide * row, axis=1) + offset for row in x.astype(np.float64)]
+            products = [function(np.add.reduce(wide * row, axis=1) + offset) for row in x.astype(np.float64)]
             return np.array(products, np.float32).reshape(len(x), len(wide))
 
         return apply
@@ -255,6 +258,7 @@ def sigmoid(x: Array) -> Array:
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda x: x,
     "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     "gelu_fast": lambda x: 0.5 * x * (1 + np.tanh(0.7978845608 * x * (1 + 0.044715 * x * x))),

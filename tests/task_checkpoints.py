@@ -72,6 +72,10 @@ _TOKENIZERS: dict[str, tuple[Any, str]] = {
     "roberta": (train_roberta, "RobertaTokenizer"),
     "xlm-roberta": (unigrams, "XLMRobertaTokenizer"),
 }
+# Without token types, which a BertTokenizer would give.
+_UNTYPED = ("eurobert", "modernbert")
+
+#: The model types that every test of a task runs on; `save_task` takes others as well.
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "distilbert")
 
 MAX_TOKENS = 48
@@ -87,11 +91,12 @@ TEXTS = [
 
 def save_task(folder: Path, model_type: str, head: str, **config: Any) -> Path:
     """Save a random model with a head beside a tokenizer trained on a few texts."""
-    make, class_name = _TOKENIZERS[model_type]
+    other = "PreTrainedTokenizerFast" if model_type in _UNTYPED else "BertTokenizer"
+    make, class_name = _TOKENIZERS.get(model_type, (word_pieces, other))
     raw = make()
     positions = MAX_TOKENS + (2 if "roberta" in model_type else 0)
     sizes = {"vocab_size": raw.get_vocab_size(), "max_position_embeddings": positions, "pad_token_id": None}
-    sizes["pad_token_id"] = raw.token_to_id("[PAD]") if "distil" in model_type or model_type == "bert" else 1
+    sizes["pad_token_id"] = raw.token_to_id("[PAD]") if make is word_pieces else 1
     if "id2label" in config:
         config["label2id"] = {name: number for number, name in config["id2label"].items()}
     model = save_model(folder, model_type, HEADS[head], **(sizes | config))
@@ -100,11 +105,14 @@ def save_task(folder: Path, model_type: str, head: str, **config: Any) -> Path:
     for name, weight in model.base_model.named_parameters():
         if "norm" in name.lower() and name.endswith("weight"):
             weight.data.add_(1)
-        elif "layer." in name and weight.ndim == 2:
+        elif "layer" in name and weight.ndim == 2:
             weight.data.mul_(2)
     model.save_pretrained(folder)
     raw.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": class_name, "model_max_length": MAX_TOKENS}
+    if class_name == "PreTrainedTokenizerFast":
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        settings |= {name: f"[{name[:-6].upper()}]" for name in names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
 

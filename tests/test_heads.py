@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from batches import make_batch
+from batches import make_batch, rows_of
+from sweep import FAMILIES
+from task_checkpoints import HEADS as KINDS
 from tiny_checkpoints import edit_config, save_model
 
 from bothways.checkpoint import open_checkpoint
@@ -17,19 +20,13 @@ from bothways.engines.base import Engine
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.heads import linear, norm
 from bothways.heads import activation, head, softmax
-from bothways.spec import ACTIVATIONS, HeadSpec
+from bothways.safetensors import Tensor
+from bothways.spec import ACTIVATIONS, HeadSpec, StepSpec
 
-KINDS = {
-    "classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "masked_lm": "AutoModelForMaskedLM",
-    "question_answering": "AutoModelForQuestionAnswering",
-}
-MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
+PAIRS = [(name, kind) for name in FAMILIES for kind in FAMILIES[name].kinds if kind != "hidden"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize(("model_type", "kind"), PAIRS)
 def test_scores_are_those_of_transformers(
     tmp_path: Path, make_engine: Callable[..., Engine], model_type: str, kind: str
 ) -> None:
@@ -45,6 +42,9 @@ def test_scores_are_those_of_transformers(
     spec = checkpoint.spec.heads[kind]
     rows = engine.encode(batch, rows="all" if spec.rows == "all" else "first").rows
     found = head(engine, checkpoint, spec)(rows)
+    if spec.late_mean:
+        found = np.stack([part.mean(axis=0) for part in rows_of(batch, found)])
+    each = spec.rows == "all" and not spec.late_mean
     for n, (start, end) in enumerate(zip(batch.starts, batch.starts[1:], strict=False)):
         inputs = {"input_ids": torch.tensor(batch.ids[None, start:end].astype(np.int64))}
         if checkpoint.spec.num_token_types:
@@ -54,8 +54,8 @@ def test_scores_are_those_of_transformers(
         if kind == "question_answering":
             logits = torch.stack([expected.start_logits[0], expected.end_logits[0]], dim=-1)
         else:
-            logits = expected.logits[0] if spec.rows == "all" else expected.logits
-        mine = found[start:end] if spec.rows == "all" else found[n : n + 1]
+            logits = expected.logits[0] if each else expected.logits
+        mine = found[start:end] if each else found[n : n + 1]
         np.testing.assert_allclose(mine, logits.numpy(), atol=1e-4)
 
 
@@ -84,6 +84,24 @@ def test_a_rows_scores_do_not_depend_on_the_others(tmp_path: Path, make_engine: 
     together = scores(rows)
     for n in (0, 7, 39):
         np.testing.assert_array_equal(scores(rows[n : n + 1])[0], together[n])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 127, 128, 129, 768, 1025])
+def test_a_norms_bits_depend_on_the_row_alone(tmp_path: Path, make_engine: Callable[..., Engine], size: int) -> None:
+    """However many rows are normed at once, wherever a row stands among them and wherever they lie in memory."""
+    save_model(tmp_path, "roberta", KINDS["masked_lm"])
+    checkpoint = open_checkpoint(tmp_path)
+    random = np.random.default_rng(size)
+    weight, bias, rows = (random.standard_normal(shape).astype(np.float32) for shape in (size, size, (150, size)))
+    checkpoint = replace(checkpoint, raw={"w": Tensor("F32", weight), "b": Tensor("F32", bias)})
+    normed = head(make_engine(checkpoint), checkpoint, HeadSpec("all", (StepSpec("w", "b", norm=True),)))
+    together = normed(rows)
+    wide = rows.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    expected = centred / np.sqrt(wide.var(axis=1, keepdims=True) + checkpoint.spec.norm_eps) * weight + bias
+    np.testing.assert_allclose(together, expected, atol=1e-4)
+    for begin, end in ((0, 1), (3, 4), (63, 65), (1, 150), (149, 150)):
+        np.testing.assert_array_equal(normed(rows[begin:end]), together[begin:end])
 
 
 def test_steps_may_lack_a_bias(tmp_path: Path, make_engine: Callable[..., Engine]) -> None:

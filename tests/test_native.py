@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from batches import LENGTHS, make_batch, rows_of, select
+from reference import ACTIVATIONS as FORMULAS
 from tiny_checkpoints import save_model
 
 from bothways import _native
@@ -21,7 +22,7 @@ from bothways.checkpoint import open_checkpoint
 from bothways.engines.base import Rows
 from bothways.engines.native import NativeEngine, level_in_force
 from bothways.errors import DeviceError
-from bothways.spec import DTYPES
+from bothways.spec import ACTIVATIONS, DTYPES
 
 MakeNative = Callable[..., NativeEngine]
 
@@ -228,6 +229,19 @@ def test_linear_equals_float64_and_rows_are_independent(
     expected = x.astype(np.float64) @ weight.T.astype(np.float64) + (0 if bias is None else bias)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.sqrt(depth))
     for n in range(rows):
+        np.testing.assert_array_equal(linear(x[n : n + 1])[0], result[n])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_linear_activates_every_row_alike(engine: NativeEngine, name: str) -> None:
+    random = np.random.default_rng(3)
+    x, weight = (random.standard_normal(shape).astype(np.float32) for shape in ((130, 5), (19, 5)))
+    bias = random.standard_normal(19).astype(np.float32)
+    linear = engine.linear(weight, bias, name)
+    result = linear(x)
+    expected = FORMULAS[name](x.astype(np.float64) @ weight.T.astype(np.float64) + bias)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+    for n in (0, 12, 128, 129):
         np.testing.assert_array_equal(linear(x[n : n + 1])[0], result[n])
 
 

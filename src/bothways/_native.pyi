@@ -227,8 +227,10 @@ class WordPiece:
         """
 
 class Head:
-    """x -> x @ weight.T + bias, each row independent of the others."""
+    """
+    x -> activation(x @ weight.T + bias), each row independent of the others.
+    """
 
-    def __init__(self, weight: numpy.typing.NDArray[numpy.float32], bias: numpy.typing.NDArray[numpy.float32] | None, *, level: str) -> None: ...
+    def __init__(self, weight: numpy.typing.NDArray[numpy.float32], bias: numpy.typing.NDArray[numpy.float32] | None, *, activation: str, level: str) -> None: ...
 
     def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]: ...

@@ -1,7 +1,7 @@
 """What turns vectors into others, or into scores, behind the network: heads, the pooler, sentence-transformers' Dense.
 
-The products are the engine's, whose rows are independent of each other; norms and activations are applied row
-by row for the same reason. B vectors, H hidden.
+The products and their activations are the engine's, whose rows are independent of each other; so are a norm's sums,
+which NumPy makes row by row. B vectors, H hidden.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.safetensors import read
-from bothways.spec import DenseSpec, HeadSpec, StepSpec
+from bothways.spec import ACTIVATIONS, DenseSpec, HeadSpec, StepSpec
 
 __all__ = ["Head", "activation", "dense", "head", "pooler", "softmax"]
+
+# Rows that are normed at once: few enough that their float64 copies stay in a cache.
+_NORM_ROWS = 64
 
 #: (B, in) -> (B, out)
 Head = Callable[[FloatArray], FloatArray]
@@ -31,7 +34,7 @@ def pooler(engine: Engine, checkpoint: Checkpoint) -> Head | None:
     if not checkpoint.spec.pooler:
         return None
     weight, bias = (checkpoint.tensors[f"pooler.{name}"].float32() for name in ("weight", "bias"))
-    return _head(engine.linear(weight, bias), _ACTIVATIONS["tanh"])
+    return engine.linear(weight, bias, "tanh")
 
 
 def head(engine: Engine, checkpoint: Checkpoint, spec: HeadSpec) -> Head:
@@ -54,7 +57,7 @@ def _step(engine: Engine, checkpoint: Checkpoint, step: StepSpec) -> Head:
     bias = checkpoint.raw[step.bias].float32() if step.bias else None
     if step.norm:
         return _norm(weight, bias, checkpoint.spec.norm_eps)
-    return _head(engine.linear(weight, bias), _ACTIVATIONS[step.activation])
+    return engine.linear(weight, bias, step.activation)
 
 
 def _norm(weight: FloatArray, bias: FloatArray | None, eps: float) -> Head:
@@ -62,17 +65,24 @@ def _norm(weight: FloatArray, bias: FloatArray | None, eps: float) -> Head:
 
     def apply(vectors: FloatArray) -> FloatArray:
         normed = np.empty_like(vectors)  # (B, H)
-        for n, row in enumerate(vectors.astype(np.float64)):
-            centred = row - np.add.reduce(row) / len(row)
-            variance = np.add.reduce(np.square(centred)) / len(row)
-            normed[n] = centred / np.sqrt(variance + eps) * weight + offset
+        for begin in range(0, len(vectors), _NORM_ROWS):
+            block = slice(begin, begin + _NORM_ROWS)
+            centred = vectors[block].astype(np.float64)
+            centred -= _mean(centred)
+            normed[block] = centred / np.sqrt(_mean(np.square(centred)) + eps) * weight + offset
         return normed
 
     return apply
 
 
+def _mean(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(B, H) -> (B, 1); along whole rows, each is added up in an order that depends on its length only."""
+    mean: npt.NDArray[np.float64] = np.add.reduce(rows, axis=1, keepdims=True) / rows.shape[1]
+    return mean
+
+
 def activation(name: str) -> Head:
-    """The activation of a row by its name, (n,) -> (n,): "identity" or one of `spec.ACTIVATIONS`."""
+    """The activation of one text's scores, (n,) -> (n,): "identity", "sigmoid" or one of `spec.ACTIVATIONS`."""
     return _ACTIVATIONS[name]
 
 
@@ -100,10 +110,15 @@ def dense(engine: Engine, folder: Path, spec: DenseSpec) -> Head:
         if found != shape:
             raise CheckpointError(f"{path} has {name!r} with shape {found}; its config.json asks for {shape}")
     bias = tensors["linear.bias"].float32() if spec.bias else None
-    return _head(engine.linear(tensors["linear.weight"].float32(), bias), _ACTIVATIONS[spec.activation])
+    weight, name = tensors["linear.weight"].float32(), spec.activation
+    if name in ("identity", *ACTIVATIONS):
+        return engine.linear(weight, bias, name)
+    return _by_row(engine.linear(weight, bias), activation(name))
 
 
-def _head(linear: Head, activation: Head) -> Head:
+def _by_row(linear: Head, activation: Head) -> Head:
+    """Apply what is no network's activation, and so none of the engine's, to a row at a time."""
+
     def apply(vectors: FloatArray) -> FloatArray:
         products = linear(vectors)  # (B, out)
         for n in range(len(products)):
@@ -114,7 +129,7 @@ def _head(linear: Head, activation: Head) -> Head:
 
 
 def _gelu(row: FloatArray) -> FloatArray:
-    # NumPy has no erf; these rows are few and short.
+    # NumPy has no erf; a row is one text's scores.
     shares: FloatArray = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in row.tolist()], np.float32)
     return row * shares
 

@@ -18,6 +18,7 @@ __all__ = [
     "Convolution",
     "DenseSpec",
     "EmbedSpec",
+    "HeadRows",
     "HeadSpec",
     "RelativeVectors",
     "Rotary",
@@ -33,6 +34,9 @@ DTYPES = ("float32", "bfloat16", "int8")
 
 #: The poolings, in the order in which sentence-transformers concatenates several of them.
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken")
+
+#: What a head takes: every sequence's first row, their mean, the pooler's output, or all rows.
+HeadRows = Literal["first", "mean", "pooled", "all"]
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,19 @@ class HeadSpec:
     """What turns token vectors into scores.
 
     Attributes:
-        rows: What it takes: every sequence's first row, their mean, the pooler's output, or all rows.
+        rows: What it takes.
         steps: From those rows to the scores.
         labels: C, what each score is about; none for a masked language model, whose labels are the vocabulary.
         problem: What the scores of a classification are: logits of labels that exclude each other, or of labels
             that each hold or not, or values ("regression").
+        late_mean: Whether a sequence's scores are the mean of those of all its rows.
     """
 
-    rows: Literal["first", "mean", "pooled", "all"]
+    rows: HeadRows
     steps: tuple[StepSpec, ...]
     labels: tuple[str, ...] = ()
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"
+    late_mean: bool = False
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class Engine(Protocol):
         """Compute a batch. A sequence's result never depends on what else is in the batch."""
         ...
 
-    def linear(self, weight: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
-        """Prepare x -> x @ weight.T + bias for a head, (n, in) -> (n, out), each row independent of the others."""
+    def linear(
+        self, weight: FloatArray, bias: FloatArray | None, activation: str = "identity"
+    ) -> Callable[[FloatArray], FloatArray]:
+        """Prepare x -> activation(x @ weight.T + bias) for a head, (n, in) -> (n, out).
+
+        Each row is independent of the others; the activation is "identity" or one of `spec.ACTIVATIONS`.
+        """
         ...

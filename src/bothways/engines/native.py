@@ -141,6 +141,8 @@ class NativeEngine:
         )
         return Hidden(result, None if layers is None else list(layers), probabilities)
 
-    def linear(self, weight: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
-        """Prepare x -> x @ weight.T + bias, each row computed independently of the others."""
-        return _native.Head(weight, bias, level=self.level)
+    def linear(
+        self, weight: FloatArray, bias: FloatArray | None, activation: str = "identity"
+    ) -> Callable[[FloatArray], FloatArray]:
+        """Prepare x -> activation(x @ weight.T + bias), each row computed independently of the others."""
+        return _native.Head(weight, bias, activation=activation, level=self.level)

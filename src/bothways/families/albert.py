@@ -6,12 +6,19 @@ from dataclasses import replace
 
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.base import Config, Family, read_size, with_bias
-from bothways.families.bert import NAMES, read_spec
-from bothways.spec import Spec
+from bothways.families.bert import HEADS, NAMES, read_spec
+from bothways.families.heads import linear, norm
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["ALBERT"]
 
 _LAYER = "encoder.albert_layer_groups.{n}.albert_layers.0"
+_HEADS = HEADS | {
+    "masked_lm": HeadSpec(
+        "all", (linear("predictions.dense", "network"), norm("predictions.LayerNorm"), linear("predictions.decoder"))
+    ),
+}
+
 _FIRST_EPS = 1e-12  # Google's first ALBERT fixed it in code
 
 
@@ -49,4 +56,9 @@ ALBERT = Family(
         }
     ),
     stand_ins={"embeddings.word": "predictions.decoder.weight"},
+    heads=_HEADS,
+    head_stand_ins={
+        "predictions.decoder.weight": "embeddings.word",
+        "predictions.decoder.bias": "predictions.bias",
+    },
 )

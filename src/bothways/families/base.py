@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.spec import HeadSpec, Spec
@@ -20,6 +20,7 @@ __all__ = [
     "check_heads",
     "check_positions",
     "read_activation",
+    "read_choice",
     "read_eps",
     "read_flag",
     "read_layers",
@@ -31,6 +32,8 @@ __all__ = [
 
 Config = Mapping[str, Any]
 Heads = Mapping[str, HeadSpec]
+
+_Choice = TypeVar("_Choice")
 
 #: transformers' names for the activations (its ACT2FN table) and Bothways' names for them.
 _ACTIVATIONS = {
@@ -195,6 +198,16 @@ def read_activation(config: Config, key: str) -> str:
             f"it computes {', '.join(sorted(_ACTIVATIONS))}"
         )
     return _ACTIVATIONS[value]
+
+
+def read_choice(config: Config, keys: tuple[str, ...], choices: Mapping[str, _Choice], default: str) -> _Choice:
+    """Read one of several words as what it stands for; `default` where config.json has none of the keys."""
+    if all(config.get(key) is None for key in keys):
+        return choices[default]
+    key, value = _read(config, keys)
+    if not isinstance(value, str) or value not in choices:
+        raise UnsupportedModel(f"config.json: {key} {value!r:.100} is not supported, only {', '.join(choices)} are")
+    return choices[value]
 
 
 def check_heads(hidden_size: int, num_heads: int) -> None:

@@ -23,7 +23,7 @@ from bothways.families.base import (
 from bothways.families.heads import linear, norm
 from bothways.spec import HeadSpec, RelativeVectors, Spec
 
-__all__ = ["BERT", "NAMES", "read_spec"]
+__all__ = ["BERT", "HEADS", "HEAD_STAND_INS", "NAMES", "read_spec"]
 
 #: The tensor names of BERT, which RoBERTa shares.
 NAMES = {
@@ -45,7 +45,8 @@ NAMES = {
     }
 )
 
-_HEADS = {
+#: The heads of BERT, which others share.
+HEADS = {
     "classification": HeadSpec("pooled", (linear("classifier"),)),
     "token_classification": HeadSpec("all", (linear("classifier"),)),
     "question_answering": HeadSpec("all", (linear("qa_outputs"),)),
@@ -57,6 +58,12 @@ _HEADS = {
             linear("cls.predictions.decoder"),
         ),
     ),
+}
+
+#: The decoder is the word table, and its bias has two names.
+HEAD_STAND_INS = {
+    "cls.predictions.decoder.weight": "embeddings.word",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 
 # Google's first BERT fixed it in code, and the configs converted from there do not write it down.
@@ -100,9 +107,6 @@ BERT = Family(
     names=NAMES | {"layers.{n}.relative_vectors": "encoder.layer.{n}.attention.self.distance_embedding.weight"},
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
     unused=frozenset({"embeddings.position_embeddings.weight"}),
-    heads=_HEADS,
-    head_stand_ins={
-        "cls.predictions.decoder.weight": "embeddings.word",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

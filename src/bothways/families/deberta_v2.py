@@ -154,7 +154,7 @@ def _optional_size(config: Config, key: str, least: int = 1) -> int | None:
 def _heads(config: Config) -> Heads:
     pooler = linear("pooler.dense", read_activation({"pooler_hidden_act": "gelu", **config}, "pooler_hidden_act"))
     if read_flag(config, "legacy", True):
-        transform, bias = "cls.predictions.transform", "cls.predictions.bias"
+        transform, bias = "cls.predictions.transform", "cls.predictions.decoder.bias"
     else:
         transform, bias = "lm_predictions.lm_head", "lm_predictions.lm_head.bias"
     decoder = StepSpec("cls.predictions.decoder.weight", bias)
@@ -180,6 +180,7 @@ DEBERTA_V2 = Family(
     # Microsoft's own checkpoints have the second set of names without saying legacy: false.
     head_stand_ins={
         "cls.predictions.decoder.weight": "embeddings.word",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
         "cls.predictions.bias": "lm_predictions.lm_head.bias",
     }
     | {

@@ -5,10 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.families.base import Config, Family, read_size, with_bias
-from bothways.families.bert import NAMES, read_spec
-from bothways.spec import Spec
+from bothways.families.bert import HEADS, NAMES, read_spec
+from bothways.families.heads import linear, norm
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["ELECTRA"]
+
+_HEADS = HEADS | {
+    # Both activations are gelu whatever hidden_act says.
+    "classification": HeadSpec("first", (linear("classifier.dense", "gelu"), linear("classifier.out_proj"))),
+    "masked_lm": HeadSpec(
+        "all",
+        (
+            linear("generator_predictions.dense", "gelu"),
+            norm("generator_predictions.LayerNorm"),
+            linear("generator_lm_head"),
+        ),
+    ),
+}
 
 
 def _spec(config: Config) -> Spec:
@@ -25,4 +39,6 @@ ELECTRA = Family(
     names=NAMES | with_bias({"embeddings.projection": "embeddings_project"}),
     stand_ins={"embeddings.word": "generator_lm_head.weight"},
     no_pooler="electra has no pooler",
+    heads=_HEADS,
+    head_stand_ins={"generator_lm_head.weight": "embeddings.word"},
 )

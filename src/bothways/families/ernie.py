@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.families.base import Config, Family, read_flag, read_size
-from bothways.families.bert import NAMES, read_spec
+from bothways.families.bert import HEAD_STAND_INS, HEADS, NAMES, read_spec
 from bothways.spec import Spec
 
 __all__ = ["ERNIE"]
@@ -24,4 +24,6 @@ ERNIE = Family(
     prefixes=("ernie.",),
     names=NAMES | {"embeddings.task_type": "embeddings.task_type_embeddings.weight"},
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

@@ -7,8 +7,10 @@ from bothways.families.base import (
     PRODUCTS,
     Config,
     Family,
+    Heads,
     check_heads,
     read_activation,
+    read_choice,
     read_eps,
     read_flag,
     read_layers,
@@ -17,10 +19,14 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
+from bothways.families.heads import linear
 from bothways.families.rotary import check_turnable, read_rotary
-from bothways.spec import Spec
+from bothways.spec import HeadRows, HeadSpec, Spec
 
 __all__ = ["EUROBERT"]
+
+# What its classifier pools: the rows that it takes, and whether their scores are averaged.
+_POOLINGS: dict[str, tuple[HeadRows, bool]] = {"late": ("all", True), "bos": ("first", False), "mean": ("mean", False)}
 
 
 def _spec(config: Config) -> Spec:
@@ -61,6 +67,16 @@ def _spec(config: Config) -> Spec:
     return spec
 
 
+def _heads(config: Config) -> Heads:
+    # clf_pooling is the key of the checkpoints' own code.
+    rows, late_mean = read_choice(config, ("classifier_pooling", "clf_pooling"), _POOLINGS, default="late")
+    return {
+        "classification": HeadSpec(rows, (linear("dense", "gelu"), linear("classifier")), late_mean=late_mean),
+        "token_classification": HeadSpec("all", (linear("classifier"),)),
+        "masked_lm": HeadSpec("all", (linear("lm_head", bias=read_flag(config, "mlp_bias", False)),)),
+    }
+
+
 EUROBERT = Family(
     name="eurobert",
     model_types=("eurobert",),
@@ -77,4 +93,6 @@ EUROBERT = Family(
     ),
     stand_ins={"embeddings.word": "lm_head.weight"},
     no_pooler="eurobert has no pooler",
+    heads=_heads,
+    head_stand_ins={"lm_head.weight": "embeddings.word"},
 )

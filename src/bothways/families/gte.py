@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.families.base import PRODUCTS, Config, Family, refuse_unless, with_bias
-from bothways.families.bert import read_spec
+from bothways.families.bert import HEADS, read_spec
+from bothways.families.heads import linear, norm
 from bothways.families.rotary import check_turnable, read_rotary
-from bothways.spec import Spec
+from bothways.spec import HeadSpec, Spec
 
 __all__ = ["GTE"]
 
@@ -27,6 +28,11 @@ def _spec(config: Config) -> Spec:
         unbiased=frozenset({"inner", "gate"}),
     )
 
+
+_HEADS = HEADS | {
+    # Its activation is gelu whatever hidden_act says.
+    "masked_lm": HeadSpec("all", (linear("lm_head.dense", "gelu"), norm("lm_head.norm"), linear("lm_head.decoder"))),
+}
 
 _TABLES = {
     "embeddings.word": "embeddings.word_embeddings.weight",
@@ -56,6 +62,8 @@ _NEW = Family(
     ),
     parts={"query": (0, 3), "key": (1, 3), "value": (2, 3), "inner": (0, 2), "gate": (1, 2)},
     stand_ins={"embeddings.word": "lm_head.decoder.weight"},
+    heads=_HEADS,
+    head_stand_ins={"lm_head.decoder.weight": "embeddings.word"} | with_bias({"lm_head.norm": "lm_head.layer_norm"}),
 )
 
 GTE = replace(

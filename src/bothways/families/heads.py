@@ -1,7 +1,7 @@
 """The heads that a family's checkpoints may carry, as data, and which of them a checkpoint does carry.
 
-A classifier of texts and one of tokens may have the same tensors: what tells them apart is the class that config.json
-names in `architectures`. The other heads are known by their tensors.
+Heads may have the same tensors, as a classifier of texts and one of tokens do: what tells them apart is the class that
+config.json names in `architectures`. The other heads are known by their tensors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from bothways.spec import HeadSpec, Spec, StepSpec
 
 __all__ = ["HEAD_CLASSES", "linear", "norm", "read_heads"]
 
-#: The heads that share tensor names, and what the names of transformers' classes that have them end in.
-HEAD_CLASSES = {"classification": "ForSequenceClassification", "token_classification": "ForTokenClassification"}
+#: The heads, and what the names of transformers' classes that have them end in.
+HEAD_CLASSES = {
+    "classification": "ForSequenceClassification",
+    "token_classification": "ForTokenClassification",
+    "masked_lm": "ForMaskedLM",
+    "question_answering": "ForQuestionAnswering",
+}
+_CLASSIFIERS = ("classification", "token_classification")
 
 _Problem = Literal["single_label", "multi_label", "regression"]
 
@@ -53,7 +59,8 @@ def read_heads(
     """
     named = {kind: _named(head, stand_ins, raw, spec) for kind, head in offered.items()}
     complete = {kind: head for kind, head in named.items() if _is_complete(head, raw, spec)}
-    chosen = _chosen(complete, config)
+    own = {kind: {name for step in offered[kind].steps for name in step.tensors if name in raw} for kind in complete}
+    chosen = _chosen(own, config)
     return {kind: _checked(kind, head, config, raw, spec) for kind, head in complete.items() if kind in chosen}
 
 
@@ -61,7 +68,9 @@ def _named(head: HeadSpec, stand_ins: Mapping[str, str], raw: Mapping[str, Tenso
     """Give the steps the names that this checkpoint has for their tensors, and the network's own activation."""
 
     def find(name: str) -> str:
-        return stand_ins.get(name, name) if name not in raw else name
+        while name not in raw and name in stand_ins:
+            name = stand_ins[name]
+        return name
 
     return replace(
         head,
@@ -82,23 +91,37 @@ def _is_complete(head: HeadSpec, raw: Mapping[str, Tensor], spec: Spec) -> bool:
     return there and (spec.pooler or head.rows != "pooled")
 
 
-def _chosen(complete: Mapping[str, HeadSpec], config: Mapping[str, Any]) -> set[str]:
-    """Decide between heads that fit the same tensors; where config.json names no class, the only one that fits."""
+def _chosen(own: Mapping[str, set[str]], config: Mapping[str, Any]) -> set[str]:
+    """Decide between heads that fit the same tensors; where config.json names no class, the only one that fits.
+
+    `own` are the complete heads, and those of their tensors that no other tensor of the checkpoint stands in for.
+    """
     classes = config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"config.json: architectures is {classes!r:.100}, it must be a list of class names")
-    alike = {kind for kind in complete if kind in HEAD_CLASSES}
+    unsure = {kind for kind in own if kind in _CLASSIFIERS or own[kind] <= _of_others(kind, own)}
     if any("For" in name for name in classes):
-        meant = {kind for kind in alike if any(name.endswith(HEAD_CLASSES[kind]) for name in classes)}
+        meant = {kind for kind in unsure if any(name.endswith(HEAD_CLASSES[kind]) for name in classes)}
     else:
-        meant = alike if len(alike) == 1 else set()
-    return meant | (complete.keys() - alike)
+        fitting = {kind for kind in unsure if own[kind]}
+        meant = fitting if len(fitting) == 1 else set()
+    return meant | (own.keys() - unsure)
+
+
+def _of_others(kind: str, own: Mapping[str, set[str]]) -> set[str]:
+    return set().union(*(names for other, names in own.items() if other != kind))
 
 
 def _checked(kind: str, head: HeadSpec, config: Mapping[str, Any], raw: Mapping[str, Tensor], spec: Spec) -> HeadSpec:
     """Check the tensors' sizes against each other and the network, and read the labels."""
     size = spec.hidden_size
     for step in head.steps:
+        bias = step.weight.removesuffix("weight") + "bias"
+        if not step.bias and bias in raw:
+            raise CheckpointError(
+                f"the {_spoken(kind)} head's {bias} is not called for by config.json; correct config.json, or remove "
+                "it from the weights"
+            )
         out = size if step.norm else next(iter(raw[step.weight].shape), 0)
         shapes = ((size,) if step.norm else (out, size), (out,))
         for name, shape in zip(step.tensors, shapes, strict=False):

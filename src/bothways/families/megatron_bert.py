@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.families.base import Config, Family, with_bias
-from bothways.families.bert import NAMES, read_spec
+from bothways.families.bert import HEAD_STAND_INS, HEADS, NAMES, read_spec
 from bothways.spec import Spec
 
 __all__ = ["MEGATRON_BERT"]
@@ -29,4 +29,6 @@ MEGATRON_BERT = Family(
         }
     ),
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

@@ -8,8 +8,10 @@ from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.base import (
     Config,
     Family,
+    Heads,
     check_heads,
     read_activation,
+    read_choice,
     read_eps,
     read_flag,
     read_layers,
@@ -17,10 +19,13 @@ from bothways.families.base import (
     refuse_variants,
     with_bias,
 )
+from bothways.families.heads import linear, norm
 from bothways.families.rotary import check_turnable, read_rotary
-from bothways.spec import Spec
+from bothways.spec import HeadRows, HeadSpec, Spec
 
 __all__ = ["MODERNBERT"]
+
+_POOLINGS: dict[str, HeadRows] = {"cls": "first", "mean": "mean"}
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 # What transformers takes where config.json says nothing: the base of angles, and its older spelling.
@@ -100,6 +105,21 @@ def _unbiased(config: Config) -> frozenset[str]:
     return frozenset(name for key, names in linears.items() if not read_flag(config, key, False) for name in names)
 
 
+def _heads(config: Config) -> Heads:
+    activation = read_activation({"classifier_activation": "gelu", **config}, "classifier_activation")
+    block = (
+        linear("head.dense", activation, bias=read_flag(config, "classifier_bias", False)),
+        norm("head.norm", bias=read_flag(config, "norm_bias", False)),
+    )
+    classifier = (*block, linear("classifier"))
+    return {
+        "classification": HeadSpec(read_choice(config, ("classifier_pooling",), _POOLINGS, default="cls"), classifier),
+        "token_classification": HeadSpec("all", classifier),
+        "question_answering": HeadSpec("all", classifier),
+        "masked_lm": HeadSpec("all", (*block, linear("decoder", bias=read_flag(config, "decoder_bias", True)))),
+    }
+
+
 MODERNBERT = Family(
     name="modernbert",
     model_types=("modernbert",),
@@ -124,4 +144,6 @@ MODERNBERT = Family(
     parts={"query": (0, 3), "key": (1, 3), "value": (2, 3), "gate": (0, 2), "inner": (1, 2)},
     stand_ins={"embeddings.word": "decoder.weight"},
     no_pooler="modernbert has no pooler",
+    heads=_heads,
+    head_stand_ins={"decoder.weight": "embeddings.word"},
 )

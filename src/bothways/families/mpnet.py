@@ -7,6 +7,7 @@ from dataclasses import replace
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.base import Config, Family, read_size, with_bias
 from bothways.families.bert import NAMES, read_spec
+from bothways.families.roberta import HEAD_STAND_INS, HEADS
 from bothways.spec import Spec
 
 __all__ = ["MPNET"]
@@ -50,4 +51,6 @@ MPNET = Family(
         }
     ),
     stand_ins={"embeddings.word": "lm_head.decoder.weight"},
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

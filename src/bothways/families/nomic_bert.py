@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from bothways.errors import UnsupportedModel
 from bothways.families.base import PRODUCTS, Config, Family, read_eps, read_layers, read_size, refuse_unless, with_bias
-from bothways.families.bert import read_spec
+from bothways.families.bert import HEAD_STAND_INS, HEADS, read_spec
+from bothways.families.heads import linear, norm
 from bothways.families.rotary import check_turnable, read_base, read_rotary
-from bothways.spec import Rotary, Spec
+from bothways.spec import HeadSpec, Rotary, Spec
 
 __all__ = ["NOMIC_BERT"]
 
@@ -73,6 +74,17 @@ def _spelled_as_bert(config: Config) -> Config:
     }
 
 
+_HEADS = HEADS | {
+    "masked_lm": HeadSpec(
+        "all",
+        (
+            linear("cls.predictions.transform.dense", "network"),
+            norm("cls.predictions.transform.layer_norm"),
+            linear("cls.predictions.decoder"),
+        ),
+    ),
+}
+
 _TABLES = {
     "embeddings.word": "embeddings.word_embeddings.weight",
     "embeddings.token_type": "embeddings.token_type_embeddings.weight",
@@ -103,6 +115,8 @@ _OWN = Family(
     ),
     parts={"query": (0, 3), "key": (1, 3), "value": (2, 3)},
     stand_ins=_STAND_INS,
+    heads=_HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )
 
 NOMIC_BERT = replace(

@@ -10,9 +10,10 @@ from bothways.families.bert import NAMES, read_spec
 from bothways.families.heads import linear, norm
 from bothways.spec import HeadSpec, Spec
 
-__all__ = ["ROBERTA"]
+__all__ = ["HEADS", "HEAD_STAND_INS", "ROBERTA"]
 
-_HEADS = {
+#: The heads of RoBERTa, which MPNet shares.
+HEADS = {
     # From the first token: there is no pooler below this head.
     "classification": HeadSpec("first", (linear("classifier.dense", "tanh"), linear("classifier.out_proj"))),
     "token_classification": HeadSpec("all", (linear("classifier"),)),
@@ -22,6 +23,9 @@ _HEADS = {
         "all", (linear("lm_head.dense", "gelu"), norm("lm_head.layer_norm"), linear("lm_head.decoder"))
     ),
 }
+
+#: The decoder is the word table, and its bias has two names.
+HEAD_STAND_INS = {"lm_head.decoder.weight": "embeddings.word", "lm_head.decoder.bias": "lm_head.bias"}
 
 # The padding id of fairseq's dictionaries, which every RoBERTa was trained with; old configs do not write it down.
 _PADDING_ID = 1
@@ -45,6 +49,6 @@ ROBERTA = Family(
     prefixes=("roberta.", "xlm-roberta.", "camembert."),
     names=NAMES,
     stand_ins={"embeddings.word": "lm_head.decoder.weight"},
-    heads=_HEADS,
-    head_stand_ins={"lm_head.decoder.weight": "embeddings.word", "lm_head.decoder.bias": "lm_head.bias"},
+    heads=HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

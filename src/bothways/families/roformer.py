@@ -6,13 +6,18 @@ from dataclasses import replace
 
 from bothways.errors import UnsupportedModel
 from bothways.families.base import Config, Family, read_size, refuse_unless, with_bias
-from bothways.families.bert import NAMES, read_spec
+from bothways.families.bert import HEAD_STAND_INS, HEADS, NAMES, read_spec
+from bothways.families.heads import linear
 from bothways.families.rotary import check_turnable
-from bothways.spec import Rotary, Spec
+from bothways.spec import HeadSpec, Rotary, Spec
 
 __all__ = ["ROFORMER"]
 
 _BASE = 10000.0  # fixed in code
+
+_HEADS = HEADS | {
+    "classification": HeadSpec("first", (linear("classifier.dense", "network"), linear("classifier.out_proj"))),
+}
 
 
 def _spec(config: Config) -> Spec:
@@ -40,4 +45,6 @@ ROFORMER = Family(
     names=NAMES | with_bias({"embeddings.projection": "embeddings_project"}),
     stand_ins={"embeddings.word": "cls.predictions.decoder.weight"},
     no_pooler="roformer has no pooler",
+    heads=_HEADS,
+    head_stand_ins=HEAD_STAND_INS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bothways.errors import TaskError
+from bothways.families.heads import HEAD_CLASSES
 from bothways.spec import Spec
 from bothways.tasks.zero_shot import entailment
 
@@ -16,14 +17,6 @@ TASKS = {
     "tag": "token_classification",
     "fill_mask": "masked_lm",
     "answer": "question_answering",
-}
-
-#: What the names of transformers' classes with each head end in.
-_CLASSES = {
-    "classification": "ForSequenceClassification",
-    "token_classification": "ForTokenClassification",
-    "masked_lm": "ForMaskedLM",
-    "question_answering": "ForQuestionAnswering",
 }
 
 
@@ -48,7 +41,7 @@ def _reason(task: str, spec: Spec) -> str:
     kind = TASKS[task]
     if kind not in spec.heads:
         spoken = kind.replace("_", " ")
-        return f"it has no {spoken} head (config.json names no ...{_CLASSES[kind]}, or its tensors are missing)"
+        return f"it has no {spoken} head (config.json names no ...{HEAD_CLASSES[kind]}, or its tensors are missing)"
     labels = spec.heads[kind].labels
     if task == "rerank" and len(labels) != 1:
         return f"a reranker's head gives one score, this one gives {len(labels)}"

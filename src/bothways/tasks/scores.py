@@ -22,6 +22,7 @@ from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine, Rows
 from bothways.errors import CheckpointError
 from bothways.heads import Head, head
+from bothways.pooling import pool_batch
 from bothways.spec import HeadSpec
 from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
@@ -70,7 +71,7 @@ class Scored:
     Attributes:
         number: Which text it is.
         sequences: The text's sequences: itself, its windows, or its pairs with something else.
-        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C) or what was picked.
+        scores: For each sequence, (C,) or, of a head that scores all rows, (n, C) or what was picked.
     """
 
     number: int
@@ -184,6 +185,8 @@ class Scorer:
             one: Rows = "mean" if self.spec.rows == "mean" else "first"
             return list(self._head(self._engine.encode(batch, rows=one).rows))  # B of (C,)
         rows = self._engine.encode(batch).rows  # (T, H)
+        if self.spec.late_mean:
+            return list(pool_batch(self._head(rows), batch.starts, ("mean",)))  # B of (C,)
         if pick is None:
             return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
         wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
