@@ -26,8 +26,11 @@ class Pass {
   void embed();
   void project();
   void attend(const Layer&, int number, const Output&);
+  void norm_heads(const Layer&);
   void rotate(int number);
   void attention(int number, const Output&);
+  void keep_residual(const Layer&);
+  void add_residual(const Layer&);
   void feed_forward(const Layer&);
   enum class Keep { no, yes };
   void norm(const NormWeights&, Keep);
@@ -41,7 +44,7 @@ class Pass {
 
   // Where things lie in the shared workspace, in bytes.
   struct Places {
-    size_t hidden, operand, heads, inner, floats, end;
+    size_t hidden, operand, heads, inner, floats, residual, end;
   };
   Places places() const;
   size_t block_bytes() const;
@@ -63,6 +66,7 @@ class Pass {
   void* heads_ = nullptr;    // (T, 3 * N * D)
   char* inner_ = nullptr;    // operands (T, a block's columns)
   float* floats_ = nullptr;  // what is still to be converted: (T, N * D) or blocks of (T, a block's columns)
+  float* residual_ = nullptr;  // (T, stride) hidden before attention, where it is needed again
   void* scratch_ = nullptr;
 };
 

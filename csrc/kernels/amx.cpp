@@ -65,6 +65,7 @@ constexpr Kernels bf16_table(const char* dtype) {
           .linear_scratch = [](int) -> size_t { return 0; },
           .attention_scratch = tiles_attention_scratch<1>,
           .embed = embed,
+          .embed_mean = embed_mean,
           .norm = norm<Bf16Format<1>>,
           .norm_mean = norm_mean,
           .linear = linear_bf16<1>,
@@ -73,6 +74,7 @@ constexpr Kernels bf16_table(const char* dtype) {
           .convert = convert<Bf16Format<1>>,
           .gate = gate<Bf16Format<1>>,
           .rotate = rotate_tiles<1>,
+          .norm_heads = norm_heads<TileHeads<1>>,
           .peak = bf16_tile_peak,
           .enter = tiles_enter,
           .leave = tiles_leave,
@@ -95,6 +97,7 @@ constexpr Kernels float32_table() {
   table.convert = convert<Bf16Format<2>>;
   table.gate = gate<Bf16Format<2>>;
   table.rotate = rotate_tiles<2>;
+  table.norm_heads = norm_heads<TileHeads<2>>;
   table.peak = float32_tile_peak;
   return table;
 }

@@ -13,6 +13,7 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .linear_scratch = linear_scratch<FloatWeight>,
           .attention_scratch = attention_scratch,
           .embed = embed,
+          .embed_mean = embed_mean,
           .norm = norm<FloatOperand>,
           .norm_mean = norm_mean,
           .linear = linear<FloatWeight>,
@@ -21,6 +22,7 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .convert = convert<FloatOperand>,
           .gate = gate<FloatOperand>,
           .rotate = rotate,
+          .norm_heads = norm_heads<FloatHeads>,
           .peak = float32_peak};
 }
 
