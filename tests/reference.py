@@ -116,7 +116,8 @@ def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: n
         return rows if spec.pre_norm else norm(spec, weights, f"{name}.{part}_norm", rows)
 
     mixed, probabilities = attention(spec, weights, number, before("attention", hidden), positions)
-    hidden = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    attended = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    hidden = norm(spec, weights, f"{name}.residual_norm", hidden + attended) if spec.residual_norm else attended
     output = feed_forward(spec, weights, name, before("output", hidden))
     return behind("output", hidden + output), probabilities
 
@@ -132,7 +133,12 @@ def attention(
 ) -> tuple[Array, Array]:
     """Every token's mix of the values that it sees, head by head: (n, H) and the probabilities (N, n, n)."""
     name = f"layers.{spec.stored_layer(number)}"
-    query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
+    query, key, value = (linear(weights, f"{name}.{part}", hidden) for part in ("query", "key", "value"))
+    if spec.query_key_norm:
+        query, key = (
+            norm(spec, weights, f"{name}.{part}_norm", rows) for part, rows in (("query", query), ("key", key))
+        )
+    query, key, value = (heads(spec, rows) for rows in (query, key, value))
     if spec.rotary:
         query, key = (rotate(spec, spec.rotary[number], rows, positions) for rows in (query, key))
     scores = query @ key.transpose(0, 2, 1) / np.sqrt(spec.head_size)
@@ -146,7 +152,10 @@ def attention(
 
 
 def relative_bias(spec: Spec, weights: Weights, count: int) -> Array:
-    """T5's bias for every head, query and key: (N, n, n), or zero."""
+    """T5's or ALiBi's bias for every head, query and key: (N, n, n), or zero."""
+    if spec.alibi:
+        places = np.arange(count)
+        return -np.array(alibi_slopes(spec.num_heads))[:, None, None] * abs(places - places[:, None])
     if not spec.relative_buckets:
         return np.zeros(1)
     each = [[bucket(key - query, spec.relative_buckets) for key in range(count)] for query in range(count)]
@@ -160,6 +169,13 @@ def bucket(distance: int, count: int) -> int:
         # 1e-6 is for what logarithms round off where a bucket begins.
         size = min(half - 1, near + int(np.log(size / near) / np.log(128 / near) * (half - near) + 1e-6))
     return size + (half if distance > 0 else 0)
+
+
+def alibi_slopes(count: int) -> list[float]:
+    """Roots of 2 ** -8 and their powers; a count between powers of two takes what it lacks from the next one's."""
+    below = 2 ** int(np.log2(count))
+    lacking = [2 ** (-8 * n / (2 * below)) for n in range(1, 2 * below, 2)]
+    return [2 ** (-8 * n / below) for n in range(1, below + 1)] + lacking[: count - below]
 
 
 def heads(spec: Spec, rows: Array) -> Array:

@@ -142,6 +142,9 @@ class Spec:
         embedding_norm: Whether the embeddings are normed.
         relative_buckets: Rows of the table of T5's relative position bias, which all layers add to scores (MPNet);
             0 for none.
+        alibi: Every layer takes from a score a head's slope times the distance of key and query.
+        query_key_norm: Queries and keys are normed, those of all heads of a token as one vector.
+        residual_norm: Behind the norm behind attention, attention's input is added once more, and a norm follows.
         pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
             else behind each, after its input is added again.
         first_norm: Of a network with `pre_norm`, whether the first layer's attention has a norm before it.
@@ -179,6 +182,9 @@ class Spec:
     embedding_size: int | None = None
     embedding_norm: bool = True
     relative_buckets: int = 0
+    alibi: bool = False
+    query_key_norm: bool = False
+    residual_norm: bool = False
     pre_norm: bool = False
     first_norm: bool = True
     position_table: bool = True
@@ -269,7 +275,9 @@ class Spec:
             shapes[f"{name}.weight"] = (rows, columns)
             if name not in self.unbiased:
                 shapes[f"{name}.bias"] = (rows,)
-        for name in ("attention_norm", "output_norm"):
+        norms = ["attention_norm", "output_norm"]
+        norms += ["query_norm", "key_norm"] * self.query_key_norm + ["residual_norm"] * self.residual_norm
+        for name in norms:
             shapes |= self._norm(name, hidden)
         return shapes
 

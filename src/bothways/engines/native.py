@@ -12,7 +12,7 @@ from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
-from bothways.engines.positions import REACH, bias_by_distance, frequencies
+from bothways.engines.positions import REACH, alibi_by_distance, bias_by_distance, frequencies
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
@@ -47,7 +47,7 @@ def _network(spec: Spec) -> _native.Network:
     network.heads = spec.num_heads
     network.inner = spec.inner_size
     network.eps = spec.norm_eps
-    network.reach = REACH if spec.relative_buckets else 0
+    network.reach = _reach(spec)
     network.pre_norm = spec.pre_norm
     network.rms_norm = spec.rms_norm
     network.gated = spec.gated
@@ -59,6 +59,11 @@ def _network(spec: Spec) -> _native.Network:
     network.stored_layers = [spec.stored_layer(n) for n in range(spec.num_layers)]
     network.activate(spec.activation)
     return network
+
+
+def _reach(spec: Spec) -> int:
+    """How far away a key may be for its distance to count."""
+    return spec.num_positions - 1 if spec.alibi else REACH if spec.relative_buckets else 0
 
 
 def _rotaries(spec: Spec) -> list[Rotary]:
@@ -108,6 +113,8 @@ class NativeEngine:
             arrays[f"rotary.{n}"] = (frequencies(rotary, spec.head_size), "F32")
         if spec.relative_buckets:
             arrays["relative_bias"] = (bias_by_distance(tensors["relative_bias"].float32()), "F32")
+        if spec.alibi:
+            arrays["relative_bias"] = (alibi_by_distance(spec.num_heads, _reach(spec)), "F32")
         return _native.Model(arrays, _network(spec), level=self.level, dtype=self.dtype, threads=self.threads)
 
     def encode(

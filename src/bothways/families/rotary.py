@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bothways.errors import CheckpointError, UnsupportedModel
-from bothways.families.base import Config
+from bothways.families.base import Config, check_positions
 from bothways.spec import Rotary, Spec
 
 __all__ = ["check_turnable", "read_base", "read_rotary"]
-
-# Angles are computed for every position when a checkpoint is loaded, and no tensor proves that there are so many.
-_MAX_POSITIONS = 2**17
 
 
 def read_rotary(config: Config, *, default: float | None, head_size: int) -> Rotary:
@@ -44,10 +41,7 @@ def read_base(config: Config, key: str) -> float:
 
 def check_turnable(spec: Spec) -> None:
     """Refuse heads whose values can't be paired, and more positions than there is reason to compute angles of."""
-    if spec.num_positions > _MAX_POSITIONS:
-        raise CheckpointError(
-            f"config.json: the longest text is {spec.num_positions} tokens, it must be {_MAX_POSITIONS} at most"
-        )
+    check_positions(spec)
     if spec.head_size % 2:
         raise UnsupportedModel(
             f"config.json: heads of {spec.head_size} values can't be turned in pairs; the head size must be even"
