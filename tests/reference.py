@@ -48,7 +48,7 @@ class ReferenceEngine:
         return Hidden(
             rows=_rows([text.layers[-1] for text in texts], rows, self.spec.hidden_size),
             layers=_layers(texts, self.spec) if hidden_states else None,
-            attentions=[np.stack(text.attentions).astype(np.float32) for text in texts] if attentions else None,
+            attentions=[_attentions(text, self.spec) for text in texts] if attentions else None,
         )
 
     def linear(self, weight: FloatArray, bias: FloatArray | None) -> Callable[[FloatArray], FloatArray]:
@@ -239,8 +239,14 @@ def _rows(last: list[Array], rows: Rows, size: int) -> FloatArray:
         return np.zeros((0, size), np.float32)
     if rows == "all":
         return np.concatenate(last).astype(np.float32)
-    kept = [text[0] if rows == "first" else text.mean(axis=0) for text in last]
+    kept = [(text[0] if rows == "first" else text.mean(axis=0)) if len(text) else np.zeros(size) for text in last]
     return np.stack(kept).astype(np.float32)
+
+
+def _attentions(text: Text, spec: Spec) -> FloatArray:
+    count = len(text.layers[0])
+    shape = (spec.num_layers, spec.num_heads, count, count)
+    return np.array(text.attentions, np.float32).reshape(shape)
 
 
 def _layers(texts: list[Text], spec: Spec) -> list[FloatArray]:

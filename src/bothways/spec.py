@@ -157,6 +157,8 @@ class Spec:
         gated: The feed-forward part's inner values are activation(gate(x)) * inner(x), else activation(inner(x)).
         num_key_heads: Heads of keys and of values, each for as many neighbouring heads of queries; None for N.
         unbiased: The linear layers without a bias, by canonical name, and "norm" where norms have none.
+        static: Of a network that is a table of token vectors and nothing else, which tokens of a text count: "all" or
+            the "known" ones (model2vec); no special tokens stand around a text, so it may have none. None for others.
         stored_layers: For every layer, the number of the stored one whose weights it uses; () where each has its own.
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
@@ -196,6 +198,7 @@ class Spec:
     num_key_heads: int | None = None
     unbiased: frozenset[str] = frozenset()
     stored_layers: tuple[int, ...] = ()
+    static: Literal["all", "known"] | None = None
     pooler: bool = False
     pooler_reason: str = ""
     embed: EmbedSpec = field(default_factory=EmbedSpec)

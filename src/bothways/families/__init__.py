@@ -21,6 +21,7 @@ from bothways.families.mpnet import MPNET
 from bothways.families.nomic_bert import NOMIC_BERT
 from bothways.families.roberta import ROBERTA
 from bothways.families.roformer import ROFORMER
+from bothways.families.static import STATIC
 
 __all__ = ["FAMILIES", "Family", "find"]
 
@@ -41,6 +42,7 @@ FAMILIES = (
     NOMIC_BERT,
     ROBERTA,
     ROFORMER,
+    STATIC,
 )
 
 _BY_MODEL_TYPE = {
