@@ -127,6 +127,17 @@ struct Rotate {
   int begin = 0, end = kAll;       // the rows to turn
 };
 
+// Norms each row's queries, those of all heads as one vector, and its keys as another.
+struct NormHeads {
+  void* heads;  // rows of (queries | keys | values)
+  int rows, num_heads, head_size;
+  int size;  // a head's numbers: what is stored behind them is zero and stays so
+  const float *weight[2], *bias[2];  // of queries and of keys, whole_groups(num_heads * size) floats each
+  float eps;
+  float* room;                // whole_groups(num_heads * size) + head_group floats
+  int begin = 0, end = kAll;  // the rows to norm
+};
+
 // A table of the checkpoint, as it is stored.
 struct Table {
   const void* data;  // (rows, columns), aligned to its element, or null for no table
@@ -167,6 +178,8 @@ struct Kernels {
   size_t (*vectors_scratch)(int tokens, int head_size);  // floats
 
   void (*embed)(const Embed&);
+  // The mean of what embed gives: one row of hidden, zeros where there are no rows.
+  void (*embed_mean)(const Embed&);
   void (*norm)(const Norm&);
   // out = the mean of the normed rows, which are not kept; `sum` is room for whole_groups(columns) floats.
   void (*norm_mean)(const Norm&, float* sum, float* out);
@@ -178,6 +191,7 @@ struct Kernels {
   void (*convert)(const Convert&);
   void (*gate)(const Gate&);
   void (*rotate)(const Rotate&);
+  void (*norm_heads)(const NormHeads&);
 
   // Set where products (inner) or attention (context) can't write an operand, as it needs a whole row's numbers at once:
   // then they write floats, to be converted.

@@ -64,6 +64,7 @@ Model::Model(const Network& network, const Tensors& tensors, const Kernels& kern
 
 void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   check(batch);
+  if (weights_.are_tables() && rows != Rows::all && !output.layers) return embed_means(batch, rows, output);
   const int threads = pool_.threads();
   if (threads > 1 && batch.sequences > 0 && (batch.sequences == 1 || batch.tokens() <= kMostTeamTokens)) {
     const int panels = network_.hidden / kernels_.panel;  // of the narrowest product: more members would have nothing to do
@@ -75,6 +76,27 @@ void Model::encode(const TokenBatch& batch, Rows rows, const Output& output) {
   const std::vector<Chunk> chunks = cut(batch, threads, chunk_tokens_);
   pool_.run((int)chunks.size(), [&](int number, Workspace& workspace) {
     compute(batch, chunks[number], {}, workspace, workspace, rows, output);
+  });
+}
+
+// No row is written down but the means.
+void Model::embed_means(const TokenBatch& batch, Rows rows, const Output& output) {
+  const std::vector<Chunk> chunks = cut(batch, pool_.threads(), chunk_tokens_);
+  pool_.run((int)chunks.size(), [&](int number, Workspace&) {
+    const FloatMode mode;
+    for (int i = chunks[number].begin; i < chunks[number].end; i++) {
+      const int begin = batch.starts[i];
+      kernels_.embed_mean({.word = weights_.word,
+                           .position = weights_.position,
+                           .token_type = weights_.token_type,
+                           .ids = batch.ids + begin,
+                           .positions = batch.positions + begin,
+                           .token_types = batch.token_types + begin,
+                           .rows = rows == Rows::first ? std::min(1, batch.length(i)) : batch.length(i),
+                           .columns = network_.hidden,
+                           .hidden = output.rows + (ptrdiff_t)i * network_.hidden,
+                           .stride = network_.hidden});
+    }
   });
 }
 
@@ -91,7 +113,8 @@ void Model::compute(const TokenBatch& batch, const Chunk& chunk, const Member& m
 
 void Model::check(const TokenBatch& batch) const {
   for (int i = 0; i < batch.sequences; i++)
-    if (batch.length(i) <= 0) throw std::invalid_argument("sequence " + std::to_string(i) + " of the batch has no tokens");
+    if (batch.length(i) < (weights_.are_tables() ? 0 : 1))
+      throw std::invalid_argument("sequence " + std::to_string(i) + " of the batch has no tokens");
   check_range("id", batch.ids, batch.tokens(), network_.vocabulary);
   check_range("position", batch.positions, batch.tokens(), network_.positions);
   if (network_.token_types) check_range("token type", batch.token_types, batch.tokens(), network_.token_types);

@@ -40,13 +40,15 @@ class Model {
   Model(const Network&, const Tensors&, const Kernels&, int threads);
 
   // Computes a batch. Safe to call from many threads at once. A sequence's numbers depend on nothing but the sequence.
-  // Throws std::invalid_argument for ids, positions or token types outside the tables.
+  // Throws std::invalid_argument for ids, positions or token types outside the tables, and for a sequence without tokens;
+  // where hidden is the tables' rows as they are, such a sequence has a mean and a first row of zeros.
   void encode(const TokenBatch&, Rows, const Output&);
 
   // Throws if a batch can't be computed; encode() does so itself.
   void check(const TokenBatch&) const;
 
  private:
+  void embed_means(const TokenBatch&, Rows, const Output&);
   void compute(const TokenBatch&, const Chunk&, const Member&, Workspace& shared, Workspace& own, Rows, const Output&) const;
 
   const Network network_;

@@ -56,9 +56,9 @@ Pass::Places Pass::places() const {
   const size_t context = kernels_.converts_context ? floats_bytes(tokens_, context_) : 0;
   const size_t inner = kernels_.converts_inner || network_.gated ? block_bytes() * blocks_at_once() : 0;
   take(at.floats, std::max(context, inner));
-  if (!network_.convolution) return at;
-  take(at.convolution, sizeof(float) * whole_row_groups(tokens_) * stride_);
-  take(at.shifted, sizeof(float) * tokens_ * stride_);
+  take(at.residual, weights_.layers[0].residual_norm.weight.data() ? sizeof(float) * tokens_ * stride_ : 0);
+  take(at.convolution, network_.convolution ? sizeof(float) * whole_row_groups(tokens_) * stride_ : 0);
+  take(at.shifted, network_.convolution ? sizeof(float) * tokens_ * stride_ : 0);
   return at;
 }
 
@@ -69,9 +69,10 @@ void Pass::reserve_own(Workspace& own) const {
   for (int i = chunk_.begin; i < chunk_.end; i++) longest = std::max(longest, batch_.length(i));
   for (const Layer& layer : weights_.layers)
     for (const FeedForward& block : layer.feed_forward) deepest = std::max(deepest, block.output.depth);
-  size_t attention = kernels_.attention_scratch(longest, weights_.head_size);
+  size_t attention = network_.layers() ? kernels_.attention_scratch(longest, weights_.head_size) : 0;
   if (!weights_.vector_columns.empty()) attention += kernels_.vectors_scratch(longest, weights_.head_size);
-  own.scratch.reserve(std::max({sizeof(float) * attention, kernels_.linear_scratch(deepest), sizeof(float) * stride_}));
+  const size_t row = stride_ + kernels_.head_group;
+  own.scratch.reserve(std::max(sizeof(float) * std::max(attention, row), kernels_.linear_scratch(deepest)));
 }
 
 void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& output) {
@@ -84,6 +85,7 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
   floats_ = (float*)(room + at.floats);
   convolution_ = (float*)(room + at.convolution);
   shifted_ = (float*)(room + at.shifted);
+  residual_ = (float*)(room + at.residual);
   scratch_ = own.scratch.data();
   embed();
   const bool pre = network_.pre_norm;
@@ -98,11 +100,13 @@ void Pass::run(Workspace& shared, Workspace& own, Rows rows, const Output& outpu
     write_layer(number, output);
     if (number == 0 && network_.convolution) convolve();
     if (pre) norm(layer.attention_norm, Keep::no);
+    keep_residual(layer);
     attend(layer, number, output);
     if (pre)
       norm(layer.output_norm, Keep::no);
     else
       norm(layer.attention_norm, Keep::yes);
+    add_residual(layer);
     feed_forward(layer);
     ahead = pre ? nullptr : &layer.output_norm;
     if (number == 0 && network_.convolution) {
@@ -199,6 +203,7 @@ void Pass::add_convolution() {
 void Pass::attend(const Layer& layer, int number, const Output& output) {
   linear(x_, layer.heads, Activation::none, Into::heads, heads_);
   member_.wait();
+  if (layer.query_norm.weight.data()) norm_heads(layer);
   if (network_.rotary[number] >= 0) rotate(number);
   attention(layer, number, output);
   member_.wait();
@@ -207,6 +212,22 @@ void Pass::attend(const Layer& layer, int number, const Output& output) {
     member_.wait();
   }
   linear(x_, layer.attention_output, Activation::none, Into::hidden, hidden_);
+  member_.wait();
+}
+
+void Pass::norm_heads(const Layer& layer) {
+  const NormWeights &queries = layer.query_norm, &keys = layer.key_norm;
+  kernels_.norm_heads({.heads = heads_,
+                       .rows = tokens_,
+                       .num_heads = network_.heads,
+                       .head_size = weights_.head_size,
+                       .size = network_.head_size(),
+                       .weight = {queries.weight.floats(), keys.weight.floats()},
+                       .bias = {queries.bias.floats(), keys.bias.floats()},
+                       .eps = network_.eps,
+                       .room = static_cast<float*>(scratch_),
+                       .begin = rows_.begin,
+                       .end = rows_.end});
   member_.wait();
 }
 
@@ -242,6 +263,21 @@ void Pass::attention(const Layer& layer, int number, const Output& output) {
                         .window = network_.windows[number] < 0 ? kAll : network_.windows[number],
                         .vectors = layer.vectors.column ? &layer.vectors : nullptr});
   }
+}
+
+// Every member keeps the rows that it norms.
+void Pass::keep_residual(const Layer& layer) {
+  if (!layer.residual_norm.weight.data()) return;
+  const ptrdiff_t begin = (ptrdiff_t)rows_.begin * stride_, end = (ptrdiff_t)rows_.end * stride_;
+  std::copy(hidden_ + begin, hidden_ + end, residual_ + begin);
+}
+
+// hidden = norm(hidden + what it was before attention)
+void Pass::add_residual(const Layer& layer) {
+  if (!layer.residual_norm.weight.data()) return;
+  const ptrdiff_t end = (ptrdiff_t)rows_.end * stride_;
+  for (ptrdiff_t i = (ptrdiff_t)rows_.begin * stride_; i < end; i++) hidden_[i] += residual_[i];
+  norm(layer.residual_norm, Keep::yes);
 }
 
 // hidden += output(activation(inner(x))), some blocks of inner columns at a time

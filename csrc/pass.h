@@ -29,8 +29,11 @@ class Pass {
   void shift_rows(int distance);
   void add_convolution();
   void attend(const Layer&, int number, const Output&);
+  void norm_heads(const Layer&);
   void rotate(int number);
   void attention(const Layer&, int number, const Output&);
+  void keep_residual(const Layer&);
+  void add_residual(const Layer&);
   void feed_forward(const Layer&);
   enum class Keep { no, yes };
   void norm(const NormWeights&, Keep);
@@ -44,7 +47,7 @@ class Pass {
 
   // Where things lie in the shared workspace, in bytes.
   struct Places {
-    size_t hidden, operand, heads, inner, floats, convolution, shifted, end;
+    size_t hidden, operand, heads, inner, floats, residual, convolution, shifted, end;
   };
   Places places() const;
   size_t block_bytes() const;
@@ -68,6 +71,7 @@ class Pass {
   float* floats_ = nullptr;  // what is still to be converted: (T, N * D) or blocks of (T, a block's columns)
   float* convolution_ = nullptr;  // (T, stride), if there is one, as is shifted
   float* shifted_ = nullptr;      // hidden of as many tokens further on
+  float* residual_ = nullptr;  // (T, stride) hidden before attention, where it is needed again
   void* scratch_ = nullptr;
 };
 

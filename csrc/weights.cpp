@@ -47,9 +47,11 @@ class Packer {
 
   void plan(Layer& layer, int number) {
     const std::string prefix = "layers." + std::to_string(number) + ".";
-    plan_heads(layer.heads, prefix);
+    plan_head_norms(layer, prefix);
+    plan_heads(layer, prefix);
     plan_attention_output(layer.attention_output, prefix + "attention_output");
     layer.attention_norm = norm(prefix + "attention_norm", network_.hidden);
+    layer.residual_norm = norm(prefix + "residual_norm", network_.hidden);
     plan_feed_forward(layer.feed_forward, prefix);
     layer.output_norm = norm(prefix + "output_norm", network_.hidden);
   }
@@ -163,7 +165,19 @@ class Packer {
     bytes_ += in_lines(kernels_.weight_bytes(columns, depth));
   }
 
-  void plan_heads(Matrix& matrix, const std::string& prefix) {
+  void plan_head_norms(Layer& layer, const std::string& prefix) {
+    layer.query_norm = norm(prefix + "query_norm", network_.hidden);
+    layer.key_norm = norm(prefix + "key_norm", network_.hidden);
+    if (!layer.query_norm.weight.data()) return;
+    if (turns() || network_.key_heads != network_.heads)
+      throw std::invalid_argument("queries and keys that are normed can't be turned or shared by heads");
+    for (Buffer* numbers : {&layer.query_norm.weight, &layer.query_norm.bias})
+      for (int i = 0; i < network_.hidden; i++) numbers->floats()[i] *= score_scale();
+  }
+
+  void plan_heads(Layer& layer, const std::string& prefix) {
+    Matrix& matrix = layer.heads;
+    const float query_scale = layer.query_norm.weight.data() ? 1 : score_scale();
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;
     const int part_columns = network_.heads * stored;
     const char* const names[] = {"query", "key", "value"};
@@ -181,20 +195,20 @@ class Packer {
       const Buffer given = optional_vector(name + ".bias", rows);
       for (int column = 0; given.data() && column < part_columns; column++)
         if (const int row = row_of(part, column); row >= 0)
-          bias.floats()[part * part_columns + column] = given.floats()[row] * scale(part);
+          bias.floats()[part * part_columns + column] = given.floats()[row] * (part == 0 ? query_scale : 1);
     }
     add(matrix, 3 * part_columns, hidden, [=, this](int column, float* out) {
       const int part = column / part_columns, row = row_of(part, column % part_columns);
       if (row < 0) return;
       copy(parts[part], (size_t)row * hidden, hidden, out);
       if (part == 0)
-        for (int k = 0; k < hidden; k++) out[k] *= scale(part);
+        for (int k = 0; k < hidden; k++) out[k] *= query_scale;
     });
     matrix.bias = std::move(bias);
   }
 
   // What queries are multiplied by, so that scores need not be.
-  float scale(int part) const { return part == 0 ? attention_scale(network_, kernels_) : 1; }
+  float score_scale() const { return attention_scale(network_, kernels_); }
 
   void plan_attention_output(Matrix& matrix, const std::string& name) {
     const int hidden = network_.hidden, size = network_.head_size(), stored = head_size_;

@@ -60,11 +60,13 @@ struct FeedForward {
 };
 
 struct Layer {
-  Matrix heads;  // queries, keys and values of all heads; queries scaled by score_unit / sqrt(head size * terms)
+  // Queries, keys and values of all heads. Queries are scaled by score_unit / sqrt(head size * terms): here, or in their norm.
+  Matrix heads;
+  NormWeights query_norm, key_norm;
   Buffer position_keys, position_queries;  // packed for attention, or none
   RelativeVectors vectors{};               // of these two
   Matrix attention_output;
-  NormWeights attention_norm;
+  NormWeights attention_norm, residual_norm;
   std::vector<FeedForward> feed_forward;
   NormWeights output_norm;
 };
@@ -82,6 +84,9 @@ struct Weights {
   std::vector<Layer> layers;  // by stored number
   NormWeights final_norm;     // of a network with norms before
   Buffer storage;  // of all matrices: one piece, so that it has huge pages
+
+  // Whether hidden is what the tables have, as it is.
+  bool are_tables() const { return layers.empty() && !projection.columns && !embeddings_norm.weight.data(); }
 };
 
 // Packs panel by panel on the pool's threads, straight from the checkpoint: no tensor is ever copied as a whole.

@@ -48,7 +48,7 @@ class ReferenceEngine:
         return Hidden(
             rows=_rows([text.layers[-1] for text in texts], rows, self.spec.hidden_size),
             layers=_layers(texts, self.spec) if hidden_states else None,
-            attentions=[np.stack(text.attentions).astype(np.float32) for text in texts] if attentions else None,
+            attentions=[_attentions(text, self.spec) for text in texts] if attentions else None,
         )
 
     def linear(
@@ -137,7 +137,8 @@ def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: n
         return rows if spec.pre_norm else norm(spec, weights, f"{name}.{part}_norm", rows)
 
     mixed, probabilities = attention(spec, weights, number, before("attention", hidden), positions)
-    hidden = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    attended = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
+    hidden = norm(spec, weights, f"{name}.residual_norm", hidden + attended) if spec.residual_norm else attended
     output = feed_forward(spec, weights, name, before("output", hidden))
     return behind("output", hidden + output), probabilities
 
@@ -153,7 +154,12 @@ def attention(
 ) -> tuple[Array, Array]:
     """Every token's mix of the values that it sees, head by head: (n, H) and the probabilities (N, n, n)."""
     name = f"layers.{spec.stored_layer(number)}"
-    query, key, value = (heads(spec, linear(weights, f"{name}.{part}", hidden)) for part in ("query", "key", "value"))
+    query, key, value = (linear(weights, f"{name}.{part}", hidden) for part in ("query", "key", "value"))
+    if spec.query_key_norm:
+        query, key = (
+            norm(spec, weights, f"{name}.{part}_norm", rows) for part, rows in (("query", query), ("key", key))
+        )
+    query, key, value = (heads(spec, rows) for rows in (query, key, value))
     if spec.rotary:
         query, key = (rotate(spec, spec.rotary[number], rows, positions) for rows in (query, key))
     scores = query @ key.transpose(0, 2, 1) + vector_scores(spec, weights, name, query, key)
@@ -204,7 +210,10 @@ def position_heads(spec: Spec, weights: Weights, name: str, whose: str) -> Array
 
 
 def relative_bias(spec: Spec, weights: Weights, count: int) -> Array:
-    """T5's bias for every head, query and key: (N, n, n), or zero."""
+    """T5's or ALiBi's bias for every head, query and key: (N, n, n), or zero."""
+    if spec.alibi:
+        places = np.arange(count)
+        return -np.array(alibi_slopes(spec.num_heads))[:, None, None] * abs(places - places[:, None])
     if not spec.relative_buckets:
         return np.zeros(1)
     each = [[bucket(key - query, spec.relative_buckets) for key in range(count)] for query in range(count)]
@@ -218,6 +227,13 @@ def bucket(distance: int, count: int) -> int:
         # 1e-6 is for what logarithms round off where a bucket begins.
         size = min(half - 1, near + int(np.log(size / near) / np.log(128 / near) * (half - near) + 1e-6))
     return size + (half if distance > 0 else 0)
+
+
+def alibi_slopes(count: int) -> list[float]:
+    """Roots of 2 ** -8 and their powers; a count between powers of two takes what it lacks from the next one's."""
+    below = 2 ** int(np.log2(count))
+    lacking = [2 ** (-8 * n / (2 * below)) for n in range(1, 2 * below, 2)]
+    return [2 ** (-8 * n / below) for n in range(1, below + 1)] + lacking[: count - below]
 
 
 def heads(spec: Spec, rows: Array) -> Array:
@@ -282,8 +298,14 @@ def _rows(last: list[Array], rows: Rows, size: int) -> FloatArray:
         return np.zeros((0, size), np.float32)
     if rows == "all":
         return np.concatenate(last).astype(np.float32)
-    kept = [text[0] if rows == "first" else text.mean(axis=0) for text in last]
+    kept = [(text[0] if rows == "first" else text.mean(axis=0)) if len(text) else np.zeros(size) for text in last]
     return np.stack(kept).astype(np.float32)
+
+
+def _attentions(text: Text, spec: Spec) -> FloatArray:
+    count = len(text.layers[0])
+    shape = (spec.num_layers, spec.num_heads, count, count)
+    return np.array(text.attentions, np.float32).reshape(shape)
 
 
 def _layers(texts: list[Text], spec: Spec) -> list[FloatArray]:

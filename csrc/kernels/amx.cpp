@@ -70,6 +70,7 @@ constexpr Kernels bf16_table(const char* dtype) {
           .pack_vectors = pack_tiles_weight<Bf16Format<1>>,
           .vectors_scratch = tile_vectors_scratch<1>,
           .embed = embed,
+          .embed_mean = embed_mean,
           .norm = norm<Bf16Format<1>>,
           .norm_mean = norm_mean,
           .linear = linear_bf16<1>,
@@ -79,6 +80,7 @@ constexpr Kernels bf16_table(const char* dtype) {
           .convert = convert<Bf16Format<1>>,
           .gate = gate<Bf16Format<1>>,
           .rotate = rotate_tiles<1>,
+          .norm_heads = norm_heads<TileHeads<1>>,
           .peak = bf16_tile_peak,
           .enter = tiles_enter,
           .leave = tiles_leave,
@@ -104,6 +106,7 @@ constexpr Kernels float32_table() {
   table.convert = convert<Bf16Format<2>>;
   table.gate = gate<Bf16Format<2>>;
   table.rotate = rotate_tiles<2>;
+  table.norm_heads = norm_heads<TileHeads<2>>;
   table.peak = float32_tile_peak;
   return table;
 }

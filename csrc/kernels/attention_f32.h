@@ -168,4 +168,15 @@ void rotate(const Rotate& a) {
   }
 }
 
+struct FloatHeads {
+  static constexpr int kColumns = kGroup;
+  static float* at(const NormHeads& a, int row, int column) { return floats_at(a.heads, a.rows, row, column / kGroup); }
+  static void load(const NormHeads& a, int row, int column, float* to) {
+    for (int i = 0; i < kGroup; i += Vec::lanes) Vec::load(at(a, row, column) + i).store(to + i);
+  }
+  static void store(const NormHeads& a, int row, int column, const float* from, int left) {
+    for (int i = 0; i < kGroup; i += Vec::lanes) Vec::load(from + i).first(left - i).store(at(a, row, column) + i);
+  }
+};
+
 size_t heads_bytes(int rows, int num_heads, int head_size) { return floats_bytes(rows, 3 * num_heads * head_size); }

@@ -185,6 +185,26 @@ struct TileHeads {
   static size_t bytes(int rows, int num_heads, int head_size) {
     return blocks(3 * num_heads * head_size, kBlock) * panel_bytes(rows);
   }
+
+  static constexpr int kColumns = kBlock;
+  static void load(const char* at, Vec& first, Vec& second) {
+    first = low_half(load_line(at));
+    second = high_half(load_line(at));
+    if constexpr (kParts == 2) {
+      first = first + low_half(load_line(at + kLine));
+      second = second + high_half(load_line(at + kLine));
+    }
+  }
+  static void load(const NormHeads& a, int row, int column, float* to) {
+    Vec first, second;
+    load(at(a.heads, a.rows, row, column / kBlock), first, second);
+    first.store(to);
+    second.store(to + kGroup);
+  }
+  static void store(const NormHeads& a, int row, int column, const float* from, int left) {
+    store_parts<kParts>(at(a.heads, a.rows, row, column / kBlock), kLine, Vec::load(from).first(left),
+                        Vec::load(from + kGroup).first(left - kGroup));
+  }
 };
 
 template <int kParts>
@@ -193,11 +213,8 @@ void rotate_tiles(const Rotate& a) {
     const float* angles = a.angles + (ptrdiff_t)a.positions[row] * a.head_size;
     for (int column = 0; column < 2 * a.num_heads * a.head_size; column += kBlock) {
       char* at = TileHeads<kParts>::at(a.heads, a.rows, row, column / kBlock);
-      Vec x = low_half(load_line(at)), y = high_half(load_line(at));
-      if constexpr (kParts == 2) {
-        x = x + low_half(load_line(at + kLine));
-        y = y + high_half(load_line(at + kLine));
-      }
+      Vec x, y;
+      TileHeads<kParts>::load(at, x, y);
       const Vec cosine = Vec::load(angles + column % a.head_size), sine = Vec::load(angles + column % a.head_size + kGroup);
       store_parts<kParts>(at, kLine, x * cosine - y * sine, y * cosine + x * sine);
     }

@@ -210,6 +210,27 @@ void norm_mean(const Norm& a, float* sum, float* out) {
   for (int c = 0; c < a.columns; c++) out[c] = sum[c] / (last - a.begin);
 }
 
+// `Heads` is how a table stores heads: load and store so many columns of a row, which lie together.
+template <class Heads>
+void norm_heads(const NormHeads& a) {
+  const int columns = a.num_heads * a.size;
+  for (int row = a.begin; row < smaller(a.end, a.rows); row++)
+    for (int part = 0; part < 2; part++) {
+      // Heads end to end in the room, without what is stored behind each: the next one overwrites it.
+      const auto each = [&](auto visit) {
+        for (int head = 0; head < a.num_heads; head++)
+          for (int c = 0; c < a.size; c += Heads::kColumns)
+            visit((part * a.num_heads + head) * a.head_size + c, a.room + head * a.size + c, a.size - c);
+      };
+      for (int c = 0; c < kGroup; c++) a.room[whole_groups(columns) - kGroup + c] = 0;
+      each([&](int column, float* at, int) { Heads::load(a, row, column, at); });
+      const Norm norm{a.room, 0, 1, columns, a.weight[part], a.bias[part], a.eps, nullptr};
+      const NormedRow normed(norm, a.room);
+      for (int c = 0; c < whole_groups(columns); c += Vec::lanes) normed.at(c).store(a.room + c);
+      each([&](int column, float* at, int left) { Heads::store(a, row, column, at, left); });
+    }
+}
+
 inline Vec load_as(Dtype dtype, const void* data, ptrdiff_t at) {
   switch (dtype) {
     case Dtype::f16: return Vec::load_f16((const uint16_t*)data + at);
@@ -246,14 +267,25 @@ inline void prefetch_row(const Table& table, ptrdiff_t row, int columns) {
   for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char*)table.data + row * bytes + at);
 }
 
+// out += what the tables have for one token.
+inline void add_token(const Embed& a, int row, float* out) {
+  if (row + 1 < a.rows) prefetch_row(a.word, a.ids[row + 1], a.columns);
+  add_row(a.word, a.ids[row], a.columns, out);
+  if (a.token_type.data) add_row(a.token_type, a.token_types[row], a.columns, out);
+  if (a.position.data) add_row(a.position, a.positions[row], a.columns, out);
+}
+
 void embed(const Embed& a) {
   for (int row = 0; row < a.rows; row++) {
-    if (row + 1 < a.rows) prefetch_row(a.word, a.ids[row + 1], a.columns);
     float* out = a.hidden + (ptrdiff_t)row * a.stride;
     for (int c = 0; c < a.stride; c++) out[c] = 0;
-    add_row(a.word, a.ids[row], a.columns, out);
-    if (a.token_type.data) add_row(a.token_type, a.token_types[row], a.columns, out);
-    if (a.position.data) add_row(a.position, a.positions[row], a.columns, out);
+    add_token(a, row, out);
   }
+}
+
+void embed_mean(const Embed& a) {
+  for (int c = 0; c < a.columns; c++) a.hidden[c] = 0;
+  for (int row = 0; row < a.rows; row++) add_token(a, row, a.hidden);
+  for (int c = 0; c < a.columns && a.rows; c++) a.hidden[c] /= a.rows;
 }
 

@@ -16,6 +16,7 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .pack_vectors = pack_vectors,
           .vectors_scratch = vectors_scratch,
           .embed = embed,
+          .embed_mean = embed_mean,
           .norm = norm<FloatOperand>,
           .norm_mean = norm_mean,
           .linear = linear<FloatWeight>,
@@ -25,6 +26,7 @@ constexpr Kernels float32_table(const char* level, unsigned needs) {
           .convert = convert<FloatOperand>,
           .gate = gate<FloatOperand>,
           .rotate = rotate,
+          .norm_heads = norm_heads<FloatHeads>,
           .peak = float32_peak};
 }
 

@@ -21,6 +21,8 @@ Precision precision(const Kernels& kernels) {
   return is(kernels, "float32") ? Precision{0x1p-17, 1e-5} : Precision{0x1p-8, 7e-3};
 }
 
+constexpr float kEps = 1e-3f;
+
 // Queries, keys and values side by side, (tokens, 3 * width).
 struct Problem {
   Case size;
@@ -31,6 +33,9 @@ struct Problem {
   int reach = 0, window = kAll;
   Vectors vectors = {};
   Floats angles = {};  // (tokens): row i's queries and keys are turned by angles[i] * (pair + 1); or empty
+  Floats norms = {};   // (4, num_heads * own): weight and bias of the queries' norm, then of the keys'; or empty
+  int own = 0;         // of a head's numbers where there are norms; the others are zero
+  std::vector<double> normed = {}, normed_scales = {};  // queries and keys, (tokens, 2, width)
 
   bool sees(int row, int key) const { return std::abs(key - row) <= window; }
   double bias_at(int head, int row, int key) const {
@@ -42,14 +47,16 @@ struct Problem {
   int other(int column) const { return column / 32 * 32 + (column + 16) % 32; }
   double angle(int row, int column) const { return angles[row] * (column % size.head_size / 32 * 16 + column % 16 + 1); }
   double at(int row, int part, int column) const {
+    if (!norms.empty() && part < 2) return normed[((size_t)row * 2 + part) * size.width() + column];
     if (angles.empty() || part == 2) return given(row, part, column);
     const double sine = std::sin(angle(row, column)), sign = column % 32 < 16 ? -1 : 1;
     return given(row, part, column) * std::cos(angle(row, column)) + sign * given(row, part, other(column)) * sine;
   }
   // How large the numbers are that it is made of.
   double scale(int row, int part, int column) const {
-    const double own = std::abs(given(row, part, column));
-    return angles.empty() || part == 2 ? own : 3 * (own + std::abs(given(row, part, other(column))));
+    if (!norms.empty() && part < 2) return normed_scales[((size_t)row * 2 + part) * size.width() + column];
+    const double number = std::abs(given(row, part, column));
+    return angles.empty() || part == 2 ? number : 3 * (number + std::abs(given(row, part, other(column))));
   }
 };
 
@@ -118,6 +125,36 @@ Problem make_offset_vectors(const Case& c) {
   return problem;
 }
 
+// Heads of `own` numbers each. A norm's errors are those of the number itself, of the mean and of the variance.
+Problem make_normed(const Case& c, int own) {
+  Problem p = make_problem(c);
+  const int columns = c.num_heads * own;
+  p.own = own;
+  p.norms = Random(own).floats((size_t)4 * columns);
+  p.normed.resize((size_t)c.tokens * 2 * c.width());
+  p.normed_scales.resize(p.normed.size());
+  for (int i = 0; i < c.tokens * 2; i++) {
+    float* x = p.x.data() + (size_t)(i / 2 * 3 + i % 2) * c.width();
+    const float* weight = p.norms.data() + (size_t)i % 2 * 2 * columns;
+    double mean = 0, size = 0, variance = 0;
+    const auto each = [&](auto visit) {
+      for (int column = 0; column < c.width(); column++)
+        if (column % c.head_size < own) visit(x[column], column, column / c.head_size * own + column % c.head_size);
+    };
+    for (int column = 0; column < c.width(); column++) x[column] = column % c.head_size < own ? x[column] + 0.5f * (i % 3) : 0;
+    each([&](double value, int, int) { mean += value / columns, size += std::abs(value) / columns; });
+    each([&](double value, int, int) { variance += (value - mean) * (value - mean) / columns; });
+    const double factor = 1 / std::sqrt(variance + kEps);
+    each([&](double value, int column, int number) {
+      const double bias = weight[columns + number];
+      p.normed[(size_t)i * c.width() + column] = (value - mean) * factor * weight[number] + bias;
+      p.normed_scales[(size_t)i * c.width() + column] =
+          4 * (std::abs(value) + size) * factor * std::abs(weight[number]) + std::abs(bias);
+    });
+  }
+  return p;
+}
+
 struct Reference {
   std::vector<Expected> out;            // (tokens, width)
   std::vector<Expected> probabilities;  // (heads, tokens, tokens)
@@ -141,7 +178,8 @@ Reference reference(const Kernels& kernels, const Problem& p) {
           shares[key] += product;
           if (!p.exact_scores) errors[key] += c.head_size * kUnit * std::abs(product);
           if (!p.offset || i % c.head_size) errors[key] += 2 * exact.number * std::abs(product);
-          if (!p.angles.empty()) errors[key] += 2 * (exact.number + 4 * kUnit) * p.scale(row, 0, i) * p.scale(key, 1, i);
+          if (!p.angles.empty() || !p.norms.empty())
+            errors[key] += 2 * (exact.number + 4 * kUnit) * p.scale(row, 0, i) * p.scale(key, 1, i);
         }
         const auto add_vector = [&](const Floats& all, int from, int part) {
           for (int i = 0; !all.empty() && i < c.head_size; i++) {
@@ -194,7 +232,7 @@ Storage make_heads(const Kernels& kernels, const Problem& p, int broken_row) {
     to[width] = to[width + 1] = row == broken_row ? 3e38f : 0;
   }
   for (int i = 0; i < width; i++) {
-    weight[(size_t)i * depth + i] = i < c.width() ? kernels.score_unit : 1;
+    weight[(size_t)i * depth + i] = i < c.width() && p.norms.empty() ? kernels.score_unit : 1;
     if (i >= c.width()) continue;
     weight[(size_t)i * depth + width] = 3e38f;
     weight[(size_t)i * depth + width + 1] = -3e38f;
@@ -230,6 +268,34 @@ void rotate(const Kernels& kernels, const Problem& p, Storage& heads) {
   CHECK(heads.intact());
 }
 
+// Norms queries and keys, in two ranges of rows; the queries' norm scales them too.
+void norm_heads(const Kernels& kernels, const Problem& p, Storage& heads) {
+  const Case& c = p.size;
+  if (p.norms.empty()) return;
+  const int columns = c.num_heads * p.own, middle = c.before + c.tokens / 2;
+  const auto numbers = [&](int i) {
+    Floats each(p.norms.begin() + i * columns, p.norms.begin() + (i + 1) * columns);
+    for (float& number : each) number *= i < 2 ? kernels.score_unit : 1;
+    return make_bias(each);
+  };
+  const Guarded<float> weight[] = {numbers(0), numbers(2)}, bias[] = {numbers(1), numbers(3)};
+  Canaried<float> room(whole_groups(columns) + kernels.head_group, sizeof(float));
+  for (auto [begin, end] : {std::pair{c.before, middle}, {middle, c.before + c.tokens}})
+    kernels.norm_heads({heads.data(),
+                        c.rows(),
+                        c.num_heads,
+                        c.head_size,
+                        p.own,
+                        {weight[0].data(), weight[1].data()},
+                        {bias[0].data(), bias[1].data()},
+                        kEps,
+                        room.data(),
+                        begin,
+                        end});
+  CHECK(heads.intact());
+  CHECK(room.intact());
+}
+
 struct Result {
   Floats out;  // (rows of the storage, width)
   Floats probabilities;
@@ -260,6 +326,7 @@ Result compute(const Kernels& kernels, const Problem& p, bool probabilities, int
   const PackedVectors vectors(kernels, p.vectors, p.size.head_size);
   Storage heads = make_heads(kernels, p, broken_row);
   rotate(kernels, p, heads);
+  norm_heads(kernels, p, heads);
   Storage out = make_operand(kernels, Floats((size_t)c.rows() * c.width(), kUntouched), c.rows(), c.width());
   Canaried<float> scratch = make_room(kernels, p);
   Canaried<float> shares(probabilities ? (size_t)c.num_heads * c.tokens * c.tokens : 0, sizeof(float));
@@ -400,6 +467,16 @@ void test_rotations(const Kernels& kernels) {
     }
 }
 
+// Queries and keys that are normed over all heads, of numbers that fill their columns and that don't.
+void test_head_norms(const Kernels& kernels) {
+  for (int tokens : {1, 2, 15, 33, 70})
+    for (int own : {1, 15, 16, 17, 32, 40, 64, 96}) {
+      const int size = (own + kernels.head_group - 1) / kernels.head_group * kernels.head_group;
+      test_case(kernels, "of normed heads", make_normed({tokens, 2 + tokens % 3, size, tokens % 4, tokens % 5}, own));
+    }
+  for (int tokens : {1, 33}) test_bits(kernels, make_normed({tokens, 3, 32, 0, 0}, 20));
+}
+
 void test_table(const Kernels& kernels) {
   if (has_tiles(kernels) && is(kernels, "int8")) {  // bfloat16's, but for where it puts its numbers: see self_test
     CHECK(kernels.heads_bytes == level(kernels.level).tables[1].heads_bytes);
@@ -409,7 +486,7 @@ void test_table(const Kernels& kernels) {
   if (!has_tiles(kernels) && !is(kernels, "float32")) {  // this attention is float32's own, in the same table of the level
     const Kernels& plain = *level(kernels.level).tables;
     CHECK(kernels.attention == plain.attention && kernels.heads_bytes == plain.heads_bytes);
-    CHECK(kernels.pack_vectors == plain.pack_vectors);
+    CHECK(kernels.pack_vectors == plain.pack_vectors && kernels.norm_heads == plain.norm_heads);
     return;
   }
   constexpr int kTokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 257};
@@ -431,6 +508,7 @@ void test_table(const Kernels& kernels) {
   test_relatives(kernels);
   test_vectors(kernels);
   test_rotations(kernels);
+  test_head_norms(kernels);
   for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);
   test_broken_query(kernels, {1, 1, smallest, 0, 0}, 0);
   test_head_ranges(kernels, make_problem({19, 5, 32, 2, 1}));

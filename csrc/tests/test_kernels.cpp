@@ -122,11 +122,12 @@ void test_embed(const Kernels& kernels, const EmbedCase& c) {
   const int whole = whole_groups(c.columns), stride = whole + c.gap;
   const Guarded<int32_t> guarded_ids(ids), guarded_positions(positions), guarded_types(types);
   Canaried<float> hidden((size_t)c.rows * stride, sizeof(float));
-  kernels.embed({word.table(), position.table(), c.has_token_types ? type.table() : Table{nullptr, Dtype::f32},
-                 guarded_ids.data(), guarded_positions.data(), c.has_token_types ? guarded_types.data() : nullptr,
-                 c.rows, c.columns, hidden.data(), stride});
+  Embed embed{word.table(), position.table(), c.has_token_types ? type.table() : Table{nullptr, Dtype::f32},
+              guarded_ids.data(), guarded_positions.data(), c.has_token_types ? guarded_types.data() : nullptr,
+              c.rows, c.columns, hidden.data(), stride};
+  kernels.embed(embed);
   CHECK(hidden.intact());
-  std::vector<Expected> expected;
+  std::vector<Expected> expected, mean(c.columns);
   for (int row = 0; row < c.rows; row++)
     for (int column = 0; column < c.columns; column++) {
       const double a = word.value((size_t)ids[row] * c.columns + column);
@@ -134,8 +135,18 @@ void test_embed(const Kernels& kernels, const EmbedCase& c) {
       const double t = c.has_token_types ? type.value((size_t)types[row] * c.columns + column) : 0;
       expected.push_back(
           {a + b + t, 2 * kUnit * (std::abs(a) + std::abs(b) + std::abs(t))});  // two sums, two roundings
+      mean[column].value += (a + b + t) / c.rows;
+      mean[column].tolerance += 3 * kUnit * (std::abs(a) + std::abs(b) + std::abs(t));  // 3 * rows sums, over rows
     }
   check_rows(hidden.data(), stride, expected, c.rows, c.columns, whole);
+  Canaried<float> alone(c.columns, sizeof(float));
+  embed.hidden = alone.data();
+  kernels.embed_mean(embed);
+  CHECK(alone.intact());
+  check_rows(alone.data(), c.columns, mean, 1, c.columns, c.columns);
+  embed.rows = 0;
+  kernels.embed_mean(embed);
+  check_rows(alone.data(), c.columns, std::vector<Expected>(c.columns, {0, 0}), 1, c.columns, c.columns);
 }
 
 void test_embeds(const Kernels& kernels) {

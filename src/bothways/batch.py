@@ -73,10 +73,11 @@ def split(sequences: Iterable[Sequence], batch_tokens: int) -> Iterator[list[Seq
     ready: list[Sequence] = []
     tokens = 0
     for sequence in sequences:
-        if ready and tokens + len(sequence) > batch_tokens:
+        size = max(len(sequence), 1)  # a sequence without tokens takes room too
+        if ready and tokens + size > batch_tokens:
             yield ready
             ready, tokens = [], 0
         ready.append(sequence)
-        tokens += len(sequence)
+        tokens += size
     if ready:
         yield ready

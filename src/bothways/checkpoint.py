@@ -16,7 +16,8 @@ from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
 from bothways.families.heads import read_heads
-from bothways.modules import network_folder, read_embed_spec, read_rank_activation
+from bothways.families.static import STATIC, with_table
+from bothways.modules import is_static, network_folder, read_embed_spec, read_rank_activation
 from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
 
@@ -49,7 +50,7 @@ class Checkpoint:
     Attributes:
         folder: Where it is.
         network_folder: Where config.json, the weights and the tokenizer are: the same folder, or one inside it.
-        config: config.json as it is.
+        config: config.json as it is; of static embeddings, which need none, at least a model_type.
         spec: The network, and how it embeds.
         tensors: What `spec.tensor_shapes()` lists, by canonical name; views of the mapped files.
         surplus: The checkpoint's other tensors, those of the heads in `spec` aside, by the names that `raw` has.
@@ -86,11 +87,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         UnsupportedModel: config.json describes a network that Bothways does not compute.
     """
     network = network_folder(folder)
-    config = _read_config(network)
+    config = _read_config(network, {"model_type": STATIC.name} if is_static(folder) else {})
     family = families.find(config)
     spec = family.spec(config)
     files = _map_weights(network, config)
     raw = _merge(network, files)
+    if family is STATIC:
+        spec, raw = _with_table(network, spec, config, raw)
     family, prefix = _find_names(family, spec, raw)
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
@@ -102,7 +105,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     scored = spec.heads.get("classification")
     spec = dataclasses.replace(
         spec,
-        embed=read_embed_spec(folder, spec.hidden_size),
+        embed=read_embed_spec(folder, spec.hidden_size, spec.embed),
         rank_activation=read_rank_activation(folder, config, len(scored.labels) if scored else 1),
     )
     tensors = {key: _take_part(raw[name], *family.part(key)) for key, name in names.items()}
@@ -120,14 +123,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Read config.json, which need not be there where something is known without it."""
     path = folder / "config.json"
-    if not path.is_file():
+    if path.is_file():
+        return {**_read_json(path), **known}
+    if not known:
         raise CheckpointError(
             f"{folder}: no config.json, so this is no checkpoint folder; it holds {_list_files(folder)}; "
             "name the folder that has config.json, model.safetensors and the tokenizer's files"
         )
-    return _read_json(path)
+    return dict(known)
 
 
 def _list_files(folder: Path) -> str:
@@ -246,6 +252,16 @@ def _with_pooler(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tens
     if any(prefix + family.names[key] in raw for key in ("pooler.weight", "pooler.bias")):
         return dataclasses.replace(spec, pooler=True)
     return dataclasses.replace(spec, pooler_reason="the checkpoint carries no pooler weights")
+
+
+def _with_table(
+    folder: Path, spec: Spec, config: Mapping[str, Any], raw: Mapping[str, Tensor]
+) -> tuple[Spec, dict[str, Tensor]]:
+    """Complete the network that is a table by what the table says."""
+    try:
+        return with_table(spec, config, raw)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _with_heads(

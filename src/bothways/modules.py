@@ -16,7 +16,7 @@ from typing import Any
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.spec import DenseSpec, EmbedSpec
 
-__all__ = ["DENSE_ACTIVATIONS", "network_folder", "read_embed_spec", "read_rank_activation"]
+__all__ = ["DENSE_ACTIVATIONS", "is_static", "network_folder", "read_embed_spec", "read_rank_activation"]
 
 #: torch class name -> Bothways' name, for the activation behind a Dense module or a cross-encoder's score.
 DENSE_ACTIVATIONS = {
@@ -28,7 +28,9 @@ DENSE_ACTIVATIONS = {
     "Sigmoid": "sigmoid",
 }
 
-_KNOWN_TYPES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+# What computes: token vectors with their context, or a text's mean vector from a table.
+_TRANSFORMER, _STATIC = _NETWORKS = ("Transformer", "StaticEmbedding")
+_KNOWN_TYPES = (*_NETWORKS, "Pooling", "Dense", "Normalize", "Dropout")
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 _POOLING_NAMES = {
@@ -83,7 +85,7 @@ class _File:
 _JSON_NAMES = {int: "integer", str: "string", bool: "boolean", dict: "object"}
 
 
-def read_embed_spec(folder: Path, hidden_size: int | None = None) -> EmbedSpec:
+def read_embed_spec(folder: Path, hidden_size: int | None = None, usual: EmbedSpec | None = None) -> EmbedSpec:
     """Read how a checkpoint's token vectors become one embedding.
 
     Without a modules.json the pooling is the mean, as in sentence-transformers.
@@ -91,12 +93,13 @@ def read_embed_spec(folder: Path, hidden_size: int | None = None) -> EmbedSpec:
     Args:
         folder: The checkpoint's.
         hidden_size: The network's, which the Pooling's own number must equal; unchecked when None.
+        usual: What holds where the files say nothing.
 
     Raises:
         CheckpointError: A file is damaged, points outside the folder or contradicts the network.
         UnsupportedModel: A module, or an option of one, that changes the embedding in a way not computed here.
     """
-    spec = _read_settings(folder, _read_length(network_folder(folder), EmbedSpec()))
+    spec = _read_settings(folder, _read_length(network_folder(folder), usual or EmbedSpec()))
     return _read_modules(folder, spec, hidden_size)
 
 
@@ -109,6 +112,12 @@ def network_folder(folder: Path) -> Path:
     """
     path = folder / "modules.json"
     return folder / _list_modules(path)[0][1] if path.is_file() else folder
+
+
+def is_static(folder: Path) -> bool:
+    """Whether modules.json names a StaticEmbedding as the network."""
+    path = folder / "modules.json"
+    return path.is_file() and _list_modules(path)[0][0] == _STATIC
 
 
 def read_rank_activation(folder: Path, config: Mapping[str, Any], num_labels: int = 1) -> str:
@@ -181,8 +190,10 @@ def _read_modules(folder: Path, spec: EmbedSpec, hidden_size: int | None) -> Emb
     path = folder / "modules.json"
     if not path.is_file():
         return replace(spec, pooling_from="default: the checkpoint has no modules.json")
-    spec = replace(spec, pooling_from="default: modules.json has no Pooling")
-    for kind, subfolder in _list_modules(path)[1:]:
+    (network, _), *others = _list_modules(path)
+    reason = "StaticEmbedding" if network == _STATIC else "default: modules.json has no Pooling"
+    spec = replace(spec, pooling_from=reason)
+    for kind, subfolder in others:
         spec = _READERS[kind](folder, subfolder, spec)
         if kind == "Pooling" and hidden_size is not None:
             _check_size(_read_object(folder / subfolder / "config.json"), hidden_size)
@@ -193,12 +204,14 @@ def _list_modules(path: Path) -> list[tuple[str, str]]:
     """The modules' types and subfolders, the network first."""
     modules = [_module(path, entry) for entry in _read_list(path)]
     kinds = [kind for kind, _ in modules]
-    if kinds[:1] != ["Transformer"] or kinds.count("Transformer") != 1 or kinds.count("Pooling") > 1:
-        listed = ", ".join(kinds)
+    listed = ", ".join(kinds)
+    networks = [kind for kind in kinds if kind in _NETWORKS]
+    if len(networks) != 1 or kinds[0] not in _NETWORKS or kinds.count("Pooling") > 1:
         raise UnsupportedModel(f"{path} lists {listed}; supported are one Transformer, one Pooling, Dense, Normalize")
     working = [kind for kind in kinds if kind != "Dropout"]
-    if working[1:] and working[1] != "Pooling":
-        listed = ", ".join(kinds)
+    if networks == [_STATIC] and "Pooling" in working:
+        raise UnsupportedModel(f"{path} lists {listed}; a StaticEmbedding gives a text's mean, and no Pooling follows")
+    if networks == [_TRANSFORMER] and working[1:] and working[1] != "Pooling":
         raise UnsupportedModel(
             f"{path} lists {listed}; supported is a Pooling right behind the Transformer, then others"
         )

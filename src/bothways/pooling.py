@@ -38,7 +38,9 @@ def choose_poolings(pooling: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def pool(rows: FloatArray, poolings: tuple[str, ...], skip: int = 0) -> FloatArray:
-    """Pool one sequence's rows (n, H) into (D,), leaving out its first `skip` tokens (a prompt's)."""
+    """Pool one sequence's rows (n, H) into (D,), zeros of no rows, leaving out its first `skip` tokens (a prompt's)."""
+    if not len(rows):
+        return np.zeros(len(poolings) * rows.shape[1], np.float32)
     # A prompt's last tokens may merge with the text's first: a short text then has no token of its own but the last.
     skip = max(0, min(skip, len(rows) - 1))
     return np.concatenate([_POOLINGS[name](rows, skip) for name in poolings])  # (D,)

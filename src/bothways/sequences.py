@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,6 +65,11 @@ class Sequence:
     def places(self) -> _Indices:
         """(n,) where each token stands among all of its text, which a window shows a piece of."""
         return np.arange(len(self)) if self._kept is None else self._kept
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Sequence:
+        """The same without the tokens that are not chosen, (n,)."""
+        kept = None if self._source is None else self.places[chosen]
+        return replace(self, ids=self.ids[chosen], token_types=self.token_types[chosen], _kept=kept)
 
     def _own(self, values: list[_T]) -> list[_T]:
         """Of what the whole text has for every token, what is of these."""

@@ -197,6 +197,9 @@ class Spec:
         relative_vectors: What else scores have by distance (DeBERTa; BERT's relative_key), or None.
         score_terms: Scores are divided by the root of D times this.
         convolution: What is added behind the first layer (DeBERTa-v2's largest checkpoints), or None.
+        alibi: Every layer takes from a score a head's slope times the distance of key and query.
+        query_key_norm: Queries and keys are normed, those of all heads of a token as one vector.
+        residual_norm: Behind the norm behind attention, attention's input is added once more, and a norm follows.
         pre_norm: Norms stand before attention and before the feed-forward part, and a last one behind all layers;
             else behind each, after its input is added again.
         first_norm: Of a network with `pre_norm`, whether the first layer's attention has a norm before it.
@@ -209,6 +212,8 @@ class Spec:
         gated: The feed-forward part's inner values are activation(gate(x)) * inner(x), else activation(inner(x)).
         num_key_heads: Heads of keys and of values, each for as many neighbouring heads of queries; None for N.
         unbiased: The linear layers without a bias, by canonical name, and "norm" where norms have none.
+        static: Of a network that is a table of token vectors and nothing else, which tokens of a text count: "all" or
+            the "known" ones (model2vec); no special tokens stand around a text, so it may have none. None for others.
         stored_layers: For every layer, the number of the stored one whose weights it uses; () where each has its own.
         pooler: Whether the checkpoint carries trained pooler weights.
         pooler_reason: Why there is no pooler output, or "" when there is.
@@ -238,6 +243,9 @@ class Spec:
     relative_vectors: RelativeVectors | None = None
     score_terms: int = 1
     convolution: Convolution | None = None
+    alibi: bool = False
+    query_key_norm: bool = False
+    residual_norm: bool = False
     pre_norm: bool = False
     first_norm: bool = True
     position_table: bool = True
@@ -249,6 +257,7 @@ class Spec:
     num_key_heads: int | None = None
     unbiased: frozenset[str] = frozenset()
     stored_layers: tuple[int, ...] = ()
+    static: Literal["all", "known"] | None = None
     pooler: bool = False
     pooler_reason: str = ""
     embed: EmbedSpec = field(default_factory=EmbedSpec)
@@ -344,7 +353,9 @@ class Spec:
                 shapes[f"{name}.bias"] = (rows,)
         if vectors is not None and vectors.projections == "none":
             shapes["relative_vectors"] = (vectors.rows, self.head_size)
-        for name in ("attention_norm", "output_norm"):
+        norms = ["attention_norm", "output_norm"]
+        norms += ["query_norm", "key_norm"] * self.query_key_norm + ["residual_norm"] * self.residual_norm
+        for name in norms:
             shapes |= self._norm(name, hidden)
         return shapes
 

@@ -28,7 +28,7 @@ from bothways.tokenizer_folder import (
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["build", "highest_numbers", "is_panic"]
+__all__ = ["build", "build_static", "highest_numbers", "is_panic"]
 
 # The classes that transformers 5.23 derives from its BERT tokenizer, and the model types that it gives that
 # tokenizer to when no class is named: for these it builds the normaliser and the pre-tokenizer anew.
@@ -57,6 +57,31 @@ def build(files: TokenizerFiles) -> tokenizers.Tokenizer:
         f"{files.folder} has no tokenizer file that Bothways reads ({understood}); make tokenizer.json with "
         "transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     )
+
+
+def build_static(folder: Path) -> tuple[tokenizers.Tokenizer, int | None]:
+    """Load the tokenizer of static embeddings: tokenizer.json as it is, but without special tokens around a text.
+
+    Returns:
+        The tokenizer, with padding and truncation switched off, and the number of tokens at which it would have cut.
+
+    Raises:
+        CheckpointError: tokenizer.json is missing or damaged, or cuts texts at their beginning.
+    """
+    import tokenizers
+
+    name = "tokenizer.json"
+    if not (folder / name).is_file():
+        raise CheckpointError(f"{folder} has no {name}, which static embeddings need; fetch the checkpoint again")
+    with _reading(folder, (name,)):
+        raw = tokenizers.Tokenizer.from_file(str(folder / name))
+        cut = raw.truncation
+        if cut is not None and cut["direction"] != "right":
+            raise CheckpointError(f"{name} cuts texts at their beginning; set its truncation's direction to Right")
+        raw.no_padding()
+        raw.no_truncation()
+        raw.post_processor = None
+    return raw, None if cut is None else int(cut["max_length"])
 
 
 def highest_numbers(raw: tokenizers.Tokenizer) -> tuple[int, int]:

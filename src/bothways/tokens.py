@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways import tokenizer_files, tokenizer_folder
+from bothways.arrays import IntArray
 from bothways.errors import BothwaysError, CheckpointError, InputError
 from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
 from bothways.sequences import Sequence, Unpacked, parts_of
@@ -46,6 +47,8 @@ _TURN = 0.002
 # To make the fast path takes as long as to tokenize so many characters without it: one text should not wait for it.
 _FAST_AFTER = 32_768
 
+_ZEROS = 8192
+
 
 class Tokenizer:
     """Turns texts into sequences, the way the checkpoint was trained.
@@ -71,7 +74,8 @@ class Tokenizer:
         self._fast_made: list[FastWordPiece | None] = []
         self._pairs_made: list[PairTemplate | None] = []
         self._first_half: tuple[str, Half | None] = ("", None)  # the last one: a query has many documents
-        self._zeros = np.zeros(spec.max_tokens, np.int32)  # the token types of every text that the fast path takes
+        # The token types of every text that the fast path takes, longer ones aside.
+        self._zeros = np.zeros(min(spec.max_tokens, _ZEROS), np.int32)
         self._zeros.flags.writeable = False
 
     @classmethod
@@ -81,9 +85,13 @@ class Tokenizer:
         Raises:
             CheckpointError: Its files are missing or damaged, or don't fit the network's tables.
         """
+        if spec.static is not None:
+            from bothways.static_tokens import StaticTokenizer
+
+            return StaticTokenizer.from_folder(folder, spec)
         files = tokenizer_folder.open_files(folder)
         raw = tokenizer_files.build(files)
-        _check_tables(raw, spec, folder)
+        check_tables(raw, spec, folder)
         if spec.embed.lower_case:
             _lower_case_first(raw)
         limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
@@ -143,14 +151,18 @@ class Tokenizer:
                     )
                 if isinstance(text, str):
                     known[text] = sequence
-            if sequence.truncated and not truncation:
-                allowed = "the model takes" if limit == self.max_tokens else "max_length is"
-                raise InputError(
-                    f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}; "
-                    "pass truncation=True to cut it"
-                )
+            if not truncation:
+                self._refuse_cut(sequence, number, limit)
             sequences.append(sequence)
         return sequences
+
+    def _refuse_cut(self, sequence: Sequence, number: int, limit: int) -> None:
+        if sequence.truncated:
+            allowed = "the model takes" if limit == self.max_tokens else "max_length is"
+            raise InputError(
+                f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}; "
+                "pass truncation=True to cut it"
+            )
 
     def windows(
         self, text: Text, *, max_length: int | None = None, stride: int | None = 0, number: int = 0
@@ -191,7 +203,10 @@ class Tokenizer:
         if fast is None or limit <= fast.num_special:
             return [None] * len(texts)
         found = fast.encode(singles, limit)
-        return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
+        return [each and Sequence(each[0], self._no_types(len(each[0])), each[1]) for each in found]
+
+    def _no_types(self, count: int) -> IntArray:
+        return self._zeros[:count] if count <= len(self._zeros) else np.zeros(count, np.int32)
 
     def _fast_halves(self, texts: list[Text], limit: int) -> dict[str, Half]:
         """The halves of pairs that the fast path takes."""
@@ -320,7 +335,7 @@ def _kind(text: object) -> str:
     return f"a {type(text).__name__}"
 
 
-def _check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
+def check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
     """Check that every id and token type that the tokenizer can give has a row in the network's tables."""
     highest_id, highest_type = tokenizer_files.highest_numbers(raw)
     if highest_id >= spec.vocab_size or highest_id < 0:

@@ -12,7 +12,7 @@ from bothways.arrays import FloatArray
 from bothways.batch import TokenBatch
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Hidden, Rows
-from bothways.engines.positions import REACH, bias_by_distance, frequencies, rows_by_distance
+from bothways.engines.positions import REACH, alibi_by_distance, bias_by_distance, frequencies, rows_by_distance
 from bothways.engines.threads import default_threads
 from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
@@ -47,7 +47,7 @@ def _network(spec: Spec) -> _native.Network:
     network.heads = spec.num_heads
     network.inner = spec.inner_size
     network.eps = spec.norm_eps
-    network.reach = REACH if spec.relative_buckets else 0
+    network.reach = _reach(spec)
     network.score_terms = spec.score_terms
     network.projection_first = spec.projection_first
     network.pre_norm = spec.pre_norm
@@ -70,6 +70,11 @@ def _network(spec: Spec) -> _native.Network:
         network.convolution_groups = spec.convolution.groups
         network.activate_convolution(spec.convolution.activation)
     return network
+
+
+def _reach(spec: Spec) -> int:
+    """How far away a key may be for its distance to count."""
+    return spec.num_positions - 1 if spec.alibi else REACH if spec.relative_buckets else 0
 
 
 def _rotaries(spec: Spec) -> list[Rotary]:
@@ -119,6 +124,8 @@ class NativeEngine:
             arrays[f"rotary.{n}"] = (frequencies(rotary, spec.head_size), "F32")
         if spec.relative_buckets:
             arrays["relative_bias"] = (bias_by_distance(tensors["relative_bias"].float32()), "F32")
+        if spec.alibi:
+            arrays["relative_bias"] = (alibi_by_distance(spec.num_heads, _reach(spec)), "F32")
         return _native.Model(arrays, _network(spec), level=self.level, dtype=self.dtype, threads=self.threads)
 
     def encode(

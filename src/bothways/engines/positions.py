@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.spec import RelativeVectors, Rotary
 
-__all__ = ["REACH", "bias_by_distance", "frequencies", "rows_by_distance"]
+__all__ = ["REACH", "alibi_by_distance", "alibi_slopes", "bias_by_distance", "frequencies", "rows_by_distance"]
 
 #: Keys further away than this share the outermost bias (T5's largest distance, which MPNet has too).
 REACH = 128
@@ -35,6 +35,25 @@ def _buckets(distances: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int
     ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near)) / np.float32(math.log(REACH / near))
     far = np.minimum(near + (ratio * np.float32(half - near)).astype(np.int64), half - 1)
     return np.where(distances > 0, half, 0) + np.where(size < near, size, far)
+
+
+def alibi_by_distance(heads: int, reach: int) -> FloatArray:
+    """(N, 2 * reach + 1) what ALiBi adds to scores, by key's place - query's place + reach."""
+    distances = np.abs(np.arange(-reach, reach + 1))
+    result: FloatArray = (-alibi_slopes(heads)[:, None] * distances).astype(np.float32)
+    return result
+
+
+def alibi_slopes(heads: int) -> npt.NDArray[np.float64]:
+    """(N,) the slopes of ALiBi: 2 ** (-8 / N) and its powers where N is a power of two.
+
+    Else those of the power of two below it, then every second one of the power above (Press et al., Train Short, Test
+    Long, 2022, and their code).
+    """
+    power = 1 << (heads.bit_length() - 1)
+    first, twice = (2.0 ** (-8 / count * np.arange(1, count + 1)) for count in (power, 2 * power))
+    slopes: npt.NDArray[np.float64] = np.concatenate([first, twice[::2]])[:heads]
+    return slopes
 
 
 def frequencies(rotary: Rotary, size: int) -> FloatArray:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.families.albert import ALBERT
-from bothways.families.base import Family
+from bothways.families.base import Family, own_code
 from bothways.families.bert import BERT
 from bothways.families.deberta_v2 import DEBERTA_V2
 from bothways.families.distilbert import DISTILBERT
@@ -15,12 +15,14 @@ from bothways.families.electra import ELECTRA
 from bothways.families.ernie import ERNIE
 from bothways.families.eurobert import EUROBERT
 from bothways.families.gte import GTE
+from bothways.families.jina_bert import JINA_BERT, JINA_BERT_QK
 from bothways.families.megatron_bert import MEGATRON_BERT
 from bothways.families.modernbert import MODERNBERT
 from bothways.families.mpnet import MPNET
 from bothways.families.nomic_bert import NOMIC_BERT
 from bothways.families.roberta import ROBERTA
 from bothways.families.roformer import ROFORMER
+from bothways.families.static import STATIC
 
 __all__ = ["FAMILIES", "Family", "find"]
 
@@ -34,19 +36,25 @@ FAMILIES = (
     ERNIE,
     EUROBERT,
     GTE,
+    JINA_BERT,
+    JINA_BERT_QK,
     MEGATRON_BERT,
     MODERNBERT,
     MPNET,
     NOMIC_BERT,
     ROBERTA,
     ROFORMER,
+    STATIC,
 )
 
-_BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+_BY_MODEL_TYPE = {
+    model_type: family for family in FAMILIES for model_type in family.model_types if not family.repository
+}
+_BY_REPOSITORY = {family.repository: family for family in FAMILIES if family.repository}
 
 
 def find(config: Mapping[str, Any]) -> Family:
-    """Find the family of a config.json by its `model_type`.
+    """Find the family of a config.json by its `model_type`, or by the repository of the code that it points to.
 
     Raises:
         CheckpointError: `model_type` is missing or not a string.
@@ -66,4 +74,11 @@ def find(config: Mapping[str, Any]) -> Family:
             f"config.json: model_type {model_type!r} is not a network that Bothways computes; "
             f"use a checkpoint of one of these: {supported}"
         )
-    return _BY_MODEL_TYPE[model_type]
+    by_code = _BY_REPOSITORY.get(_repository(config))
+    return by_code if by_code and model_type in by_code.model_types else _BY_MODEL_TYPE[model_type]
+
+
+def _repository(config: Mapping[str, Any]) -> str:
+    """The one repository that all of the network's own code is in, or ""."""
+    places = {str(place).partition("--")[0] for place in own_code(config).values()}
+    return places.pop() if len(places) == 1 else ""

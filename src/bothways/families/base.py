@@ -19,6 +19,7 @@ __all__ = [
     "Heads",
     "check_heads",
     "check_positions",
+    "own_code",
     "read_activation",
     "read_choice",
     "read_eps",
@@ -68,6 +69,7 @@ class Family:
     Attributes:
         name: The family's name in `Spec.family`.
         model_types: The values of config.json's `model_type` that belong to it.
+        repository: The hub name of the code that config.json must point to, where `model_type` is another family's.
         spec: Turns config.json into a `Spec`, without the pooler and the embedding, which other files decide.
         prefixes: What a checkpoint with a head puts in front of the base network's tensor names.
         names: Canonical tensor name -> the base network's name for it; `{n}` stands for the layer.
@@ -96,6 +98,7 @@ class Family:
     head_stand_ins: Mapping[str, str] = field(default_factory=dict)
     other: Family | None = None
     unused: frozenset[str] = frozenset()
+    repository: str = ""
 
     @property
     def roots(self) -> frozenset[str]:
@@ -236,7 +239,7 @@ def refuse_variants(config: Config, *, own_code: bool = False, positions: str = 
         positions: The supported position_embedding_type.
     """
     if not own_code:
-        _refuse_custom_code(config)
+        _refuse_own_code(config)
     position_type = config.get("position_embedding_type") or positions
     if position_type != positions:
         raise UnsupportedModel(
@@ -251,15 +254,20 @@ def refuse_variants(config: Config, *, own_code: bool = False, positions: str = 
     _refuse_reduced(config)
 
 
-def _refuse_custom_code(config: Config) -> None:
+def own_code(config: Config) -> dict[str, Any]:
+    """Read which classes of the checkpoint's own code compute its network: transformers' class -> where the code is."""
     auto_map = config.get("auto_map") or {}
     if not isinstance(auto_map, dict):
         raise CheckpointError(f"config.json: auto_map is {auto_map!r:.100}, it must be an object")
-    custom = sorted(key for key in auto_map if key.startswith(("AutoConfig", "AutoModel")))
+    return {key: place for key, place in auto_map.items() if key.startswith(("AutoConfig", "AutoModel"))}
+
+
+def _refuse_own_code(config: Config) -> None:
+    custom = own_code(config)
     if custom:
         raise UnsupportedModel(
-            f"config.json: auto_map points to the checkpoint's own code for {', '.join(custom)}, so the network is not "
-            f"the {config.get('model_type')!r} that it claims; Bothways never runs a checkpoint's code; "
+            f"config.json: auto_map points to the checkpoint's own code for {', '.join(sorted(custom))}, so the "
+            f"network is not the {config.get('model_type')!r} that it claims; Bothways never runs a checkpoint's code; "
             "use a checkpoint without auto_map"
         )
 

@@ -269,6 +269,6 @@ def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:
     """Average windows' vectors, each (D,), weighted by tokens; a single window stays as it is, bit for bit."""
     if len(rows) == 1:
         return rows[0]
-    weights = np.array(lengths, np.float64) / sum(lengths)
+    weights = np.array(lengths, np.float64) / max(sum(lengths), 1)
     average: FloatArray = np.add.reduce(np.stack(rows) * weights[:, None], axis=0).astype(np.float32)
     return average
