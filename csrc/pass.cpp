@@ -173,7 +173,8 @@ void Pass::attention(int number, const Output& output) {
                         .last_head = heads.end,
                         .bias = weights_.relative_bias.floats(),
                         .reach = network_.reach,
-                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number]});
+                        .window = network_.windows[number] < 0 ? kAll : network_.windows[number],
+                        .keys = batch_.keys ? batch_.keys[i] : kAll});
   }
 }
 

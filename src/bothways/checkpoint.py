@@ -16,6 +16,7 @@ from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
 from bothways.families.heads import read_heads
+from bothways.late_interaction import PROJECTION
 from bothways.modules import network_folder, read_embed_spec, read_rank_activation
 from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
@@ -96,14 +97,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
     _check_tensors(network, family, spec, names, raw)
     spec = _with_heads(network, spec, family, names, config, raw)
-    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
-    surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
-    _check_surplus(network, family, prefix, surplus)
     spec = dataclasses.replace(
         spec,
-        embed=read_embed_spec(folder, spec.hidden_size),
+        embed=read_embed_spec(folder, spec.hidden_size, config),
         rank_activation=read_rank_activation(folder, config),
     )
+    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
+    projection = {PROJECTION} if spec.embed.late is not None else set()
+    surplus = tuple(sorted(raw.keys() - names.values() - in_heads - projection))
+    _check_surplus(network, family, prefix, surplus)
     tensors = {key: _take_part(raw[name], *family.part(key)) for key, name in names.items()}
     return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)
 

@@ -95,12 +95,20 @@ def dense(engine: Engine, folder: Path, spec: DenseSpec) -> Head:
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (spec.out_features, spec.in_features)}
     if spec.bias:
         shapes["linear.bias"] = (spec.out_features,)
+    if spec.residual and spec.in_features != spec.out_features:
+        shapes["residual.weight"] = (spec.out_features, spec.in_features)
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape:
             raise CheckpointError(f"{path} has {name!r} with shape {found}; its config.json asks for {shape}")
     bias = tensors["linear.bias"].float32() if spec.bias else None
-    return _head(engine.linear(tensors["linear.weight"].float32(), bias), _ACTIVATIONS[spec.activation])
+    layer = _head(engine.linear(tensors["linear.weight"].float32(), bias), _ACTIVATIONS[spec.activation])
+    if not spec.residual:
+        return layer
+    if "residual.weight" not in shapes:
+        return lambda vectors: layer(vectors) + vectors
+    residual = engine.linear(tensors["residual.weight"].float32(), None)
+    return lambda vectors: layer(vectors) + residual(vectors)
 
 
 def _head(linear: Head, activation: Head) -> Head:

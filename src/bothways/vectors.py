@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.loaded import Loaded
+from bothways.spec import SpladeSpec
 from bothways.tasks import inputs
-from bothways.tasks.embed import Embedder
+from bothways.tasks.embed import Embedder, embedding_kind, token_limit
 from bothways.tasks.encode import Encoded, EncodeOptions, Reader
+from bothways.tasks.maxsim import late_similarities
+from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Progress
 from bothways.tasks.similarity import similarities, vectors
+from bothways.tasks.sparse import SparseEmbedding, has_sparse, sparse_embeddings, sparse_list, sparse_similarities
+from bothways.tasks.token_vectors import Side, TokenEmbedder
 
 __all__ = ["Vectors"]
 
@@ -77,6 +82,8 @@ class Vectors(Loaded):
         self,
         texts: Iterator[str],
         *,
+        sparse: Literal[False] = ...,
+        tokens: Literal[False] = ...,
         pooling: str | Iterable[str] | None = ...,
         normalize: bool | None = ...,
         prompt: str | None = ...,
@@ -93,6 +100,8 @@ class Vectors(Loaded):
         self,
         texts: str | Collection[str],
         *,
+        sparse: Literal[False] = ...,
+        tokens: Literal[False] = ...,
         pooling: str | Iterable[str] | None = ...,
         normalize: bool | None = ...,
         prompt: str | None = ...,
@@ -104,10 +113,62 @@ class Vectors(Loaded):
         max_length: int | None = ...,
         progress: Progress | None = ...,
     ) -> npt.NDArray[Any]: ...
+    @overload
+    def embed(
+        self,
+        texts: Iterator[str],
+        *,
+        sparse: Literal[True],
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        truncation: bool = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> Iterator[SparseEmbedding]: ...
+    @overload
+    def embed(
+        self,
+        texts: str | Collection[str],
+        *,
+        sparse: Literal[True],
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        truncation: bool = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> list[SparseEmbedding]: ...
+    @overload
+    def embed(
+        self,
+        texts: Iterator[str],
+        *,
+        tokens: Literal[True],
+        normalize: bool | None = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        truncation: bool = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> Iterator[FloatArray]: ...
+    @overload
+    def embed(
+        self,
+        texts: str | Collection[str],
+        *,
+        tokens: Literal[True],
+        normalize: bool | None = ...,
+        prompt: str | None = ...,
+        prompt_name: str | None = ...,
+        truncation: bool = ...,
+        max_length: int | None = ...,
+        progress: Progress | None = ...,
+    ) -> list[FloatArray]: ...
     def embed(
         self,
         texts: str | Iterable[str],
         *,
+        sparse: bool = False,
+        tokens: bool = False,
         pooling: str | Iterable[str] | None = None,
         normalize: bool | None = None,
         prompt: str | None = None,
@@ -118,17 +179,23 @@ class Vectors(Loaded):
         truncation: inputs.Truncation = True,
         max_length: int | None = None,
         progress: Progress | None = None,
-    ) -> npt.NDArray[Any] | Iterator[npt.NDArray[Any]]:
+    ) -> Any:
         """Compute one vector per text: (B, D), for a single text (1, D); an iterator gives an iterator of (D,).
 
+        With `sparse` or `tokens` a text has another kind of embedding, and a list or an iterator of these comes out.
         Whatever is None is as the checkpoint's sentence-transformers files say.
 
         Args:
             texts: A text, a list of texts, or an iterator of texts.
+            sparse: Give each text's weighted terms, a `SparseEmbedding`, by the checkpoint's masked language model
+                (SPLADE).
+            tokens: Give each text's token vectors, (n, D): of a ColBERT as its projection and skip list say, for
+                `bothways.maxsim`; of any other checkpoint the network's own, special tokens included.
             pooling: One or more of `bothways.spec.POOLINGS`; several are concatenated in that order.
             normalize: Scale every vector to length 1.
             prompt: Put in front of every text; wins over `prompt_name`.
-            prompt_name: The name of one of the checkpoint's prompts.
+            prompt_name: The name of one of the checkpoint's prompts. A ColBERT takes texts as queries where it is
+                "query", and as documents otherwise.
             dimensions: Keep the first so many values. Where vectors are normalized, the scaling comes after the
                 cut, so what is kept has length 1.
             precision: "float32", "int8", "uint8", "binary" or "ubinary"; see `bothways.precision.quantize`.
@@ -139,29 +206,89 @@ class Vectors(Loaded):
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        options = self._embedder.options(
-            pooling=pooling,
-            normalize=normalize,
-            prompt=prompt,
-            prompt_name=prompt_name,
-            dimensions=dimensions,
-            precision=precision,
-            ranges=ranges,
-            truncation=truncation,
-            max_length=inputs.whole_number(max_length, "max_length") or self._max_length,
-            progress=progress,
+        kind = embedding_kind(
+            self.spec.embed,
+            inputs.flag(sparse, "sparse"),
+            inputs.flag(tokens, "tokens"),
+            {
+                "pooling": pooling,
+                "normalize": None if tokens is True else normalize,
+                "dimensions": dimensions,
+                "precision": None if isinstance(precision, str) and precision == "float32" else precision,
+                "ranges": ranges,
+                'truncation="window"': truncation if isinstance(truncation, str) and truncation == "window" else None,
+            },
         )
-        if isinstance(texts, Iterator):
-            return self._embedder.embed_each(inputs.strings(texts), options)
-        return self._embedder.embed_all(inputs.string_list(texts), options)
+        limit = inputs.whole_number(max_length, "max_length") or self._max_length
+        if kind == "dense":
+            options = self._embedder.options(
+                pooling=pooling,
+                normalize=normalize,
+                prompt=prompt,
+                prompt_name=prompt_name,
+                dimensions=dimensions,
+                precision=precision,
+                ranges=ranges,
+                truncation=truncation,
+                max_length=limit,
+                progress=progress,
+            )
+            if isinstance(texts, Iterator):
+                return self._embedder.embed_each(inputs.strings(texts), options)
+            return self._embedder.embed_all(inputs.string_list(texts), options)
+        streamed = isinstance(texts, Iterator)
+        each = inputs.strings(texts) if streamed else iter(inputs.string_list(texts))
+        found: Iterator[Any] = (
+            self._embed_sparse(each, choose_prompt(self.spec.embed, prompt, prompt_name), truncation, limit, progress)
+            if kind == "sparse"
+            else self._embed_tokens(
+                each, self._token_embedder.side(prompt, prompt_name), truncation, limit, progress, normalize
+            )
+        )
+        return found if streamed else list(found)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
         """Compare texts or embeddings, each of a with each of b: (len a, len b), larger is more alike.
 
-        The measure is the checkpoint's (`spec.embed.similarity`); distances are negative.
+        The measure is the checkpoint's (`spec.embed.similarity`); distances are negative. Sparse embeddings are
+        compared too, and token vectors: texts of a are queries then, those of b documents.
         """
-        first, second = (vectors(values, name, self.embed) for name, values in (("a", a), ("b", b)))
-        return similarities(first, second, self.spec.embed.similarity, self.engine)
+        embed = self.spec.embed
+        if embed.late is not None:
+
+            def embed_tokens(texts: str | list[str], side: str) -> list[FloatArray]:
+                return self.embed(texts, tokens=True, prompt_name=side)
+
+            return late_similarities(a, b, embed_tokens, embed.similarity)
+        if embed.splade is not None or has_sparse(a) or has_sparse(b):
+
+            def embed_sparse(texts: str | list[str]) -> list[SparseEmbedding]:
+                return self.embed(texts, sparse=True)
+
+            sides = sparse_list(a, "a", embed_sparse), sparse_list(b, "b", embed_sparse)
+            return sparse_similarities(*sides, embed.similarity if embed.splade else "dot")
+        first, second = (vectors(values, name, self.embed) for values, name in ((a, "a"), (b, "b")))
+        return similarities(first, second, embed.similarity, self.engine)
+
+    def _embed_sparse(
+        self, texts: Iterator[str], prompt: str, truncation: Any, limit: int | None, progress: Progress | None
+    ) -> Iterator[SparseEmbedding]:
+        scorer = self._scorer("fill_mask", "embed(sparse=True)")
+        limits = self._limits(truncation, limit or token_limit(self.spec, self.tokenizer), progress)
+        return sparse_embeddings(prompted(texts, prompt), scorer, limits, self.spec.embed.splade or SpladeSpec())
+
+    def _embed_tokens(
+        self,
+        texts: Iterator[str],
+        side: Side,
+        truncation: Any,
+        limit: int | None,
+        progress: Progress | None,
+        normalize: bool | None,
+    ) -> Iterator[FloatArray]:
+        usual = min(side.max_tokens or token_limit(self.spec, self.tokenizer), self.spec.max_tokens)
+        scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
+        return self._token_embedder.embed(texts, side, self._limits(truncation, limit or usual, progress), scale)
 
     @cached_property
     def _reader(self) -> Reader:
@@ -170,3 +297,7 @@ class Vectors(Loaded):
     @cached_property
     def _embedder(self) -> Embedder:
         return Embedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
+
+    @cached_property
+    def _token_embedder(self) -> TokenEmbedder:
+        return TokenEmbedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)

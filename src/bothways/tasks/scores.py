@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways import stream
-from bothways.arrays import FloatArray
+from bothways.arrays import FloatArray, IntArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine, Rows
@@ -26,12 +26,12 @@ from bothways.spec import HeadSpec
 from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Limits", "Scored", "Scorer"]
+__all__ = ["Fold", "Limits", "Pick", "Scored", "Scorer"]
 
 
 _Text = TypeVar("_Text")
 
-# Rows whose scores are there at once before `Pick.best` keeps little of them: a vocabulary's take up to a megabyte.
+# Rows whose scores are there at once before little is kept of them: one row's of a vocabulary take up to a megabyte.
 _ROWS = 64
 
 
@@ -46,6 +46,21 @@ class Pick:
 
     rows: Callable[[Sequence], npt.NDArray[np.intp]]
     best: Callable[[FloatArray], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is wanted of all rows of a sequence together, by a head that takes all rows.
+
+    Attributes:
+        add: (what the rows before came to, a row's scores (C,)) -> what they come to with it; may write to the first.
+        end: What all rows came to -> what is kept of it.
+        begin: The first row's scores -> what it comes to.
+    """
+
+    add: Callable[[FloatArray, FloatArray], FloatArray]
+    end: Callable[[FloatArray], npt.NDArray[np.float64]]
+    begin: Callable[[FloatArray], FloatArray] = np.copy
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class Scored:
     Attributes:
         number: Which text it is.
         sequences: The text's sequences: itself, its windows, or its pairs with something else.
-        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C) or what was picked.
+        scores: For each sequence, (C,) or, of a head that takes all rows, (n, C) or what was picked or kept of them.
     """
 
     number: int
@@ -95,7 +110,7 @@ class Scorer:
     def _head(self) -> Head:
         return head(self._engine, self._checkpoint, self.spec)
 
-    def score(self, texts: Iterable[Text], limits: Limits) -> Iterator[Scored]:
+    def score(self, texts: Iterable[Text], limits: Limits, *, pick: Fold | None = None) -> Iterator[Scored]:
         """Score texts and pairs, each as one sequence."""
 
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
@@ -103,7 +118,7 @@ class Scorer:
                 chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
             )
 
-        return self.run(texts, tokenize, lambda: 1, limits)
+        return self.run(texts, tokenize, lambda: 1, limits, pick=pick)
 
     def score_pieces(
         self,
@@ -142,7 +157,7 @@ class Scorer:
         size: Callable[[], int],
         limits: Limits,
         *,
-        pick: Pick | None = None,
+        pick: Pick | Fold | None = None,
         advice: str = "",
     ) -> Iterator[Scored]:
         """Score texts that are one or more sequences each.
@@ -178,7 +193,7 @@ class Scorer:
                 yield text
         report.close()
 
-    def _compute(self, sequences: list[Sequence], pick: Pick | None) -> list[npt.NDArray[Any]]:
+    def _compute(self, sequences: list[Sequence], pick: Pick | Fold | None) -> list[npt.NDArray[Any]]:
         batch = pack(sequences, self._checkpoint.spec)
         if self.spec.rows != "all":
             one: Rows = "mean" if self.spec.rows == "mean" else "first"
@@ -186,11 +201,25 @@ class Scorer:
         rows = self._engine.encode(batch).rows  # (T, H)
         if pick is None:
             return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
+        if isinstance(pick, Fold):
+            return self._fold(rows, batch.starts[1:], pick)
         wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
         rows = rows[np.concatenate(wanted)]
         # Rows of several texts at once: each pass through a vocabulary's weights costs more than computing with them.
         kept = [pick.best(self._head(rows[n : n + _ROWS])) for n in range(0, len(rows), _ROWS)]
         return np.split(np.concatenate(kept), np.cumsum([len(own) for own in wanted])[:-1])
+
+    def _fold(self, rows: FloatArray, ends: IntArray, fold: Fold) -> list[npt.NDArray[Any]]:
+        """Take rows (T, H) block by block to their scores, and these row by row to what their sequence comes to."""
+        kept: list[npt.NDArray[Any]] = []
+        total: FloatArray | None = None
+        for begin in range(0, len(rows), _ROWS):
+            for number, scores in enumerate(self._head(rows[begin : begin + _ROWS]), begin + 1):
+                total = fold.begin(scores) if total is None else fold.add(total, scores)
+                if number == ends[len(kept)]:
+                    kept.append(fold.end(total))
+                    total = None
+        return kept
 
 
 def _check(text: Scored) -> None:
