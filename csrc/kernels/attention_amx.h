@@ -248,7 +248,8 @@ void write_shares(const TileHead& h, int query, int count, const Context& contex
     const uint32_t keep = tokens_from(first, h.num_keys);
     for (int row = 0; row < count; row++) {
       const float* scores = room.scores[first / kKeys % 2][row];
-      const Vec shift = Vec::all(room.shift[row]), sum = Vec::all(context.sums[row][0]);
+      const bool sees = sees_any(h.num_keys, h.window, query + row);
+      const Vec shift = Vec::all(room.shift[row]), sum = Vec::all(sees ? context.sums[row][0] : __builtin_inff());
       __m512i part[kParts];
       Shares<kParts>::make(Vec::load(scores) - shift, Vec::load(scores + 16) - shift, keep, part);
       Vec x = Vec::zero(), y = Vec::zero();

@@ -93,8 +93,9 @@ void attention_tile(const Head& h, int row) {
   }
   Vec share[R];
   for (int r = 0; r < R; r++) {
-    const float sum = softmax(h.scores + r * kGroup, kScoreStride, count);
-    share[r] = Vec::all(sees_any(h.num_keys, h.window, row + r) ? 1.0f / sum : 0.0f);
+    float sum = softmax(h.scores + r * kGroup, kScoreStride, count);
+    if (!sees_any(h.num_keys, h.window, row + r)) sum = __builtin_inff();  // the shares of what it doesn't see are none
+    share[r] = Vec::all(1.0f / sum);
     if (h.probabilities) write_shares(h.scores + r * kGroup, kScoreStride, sum, h, row + r, keys);
   }
   for (int group = 0; group < h.size / kGroup; group++) {
