@@ -19,7 +19,7 @@ from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Progress
 from bothways.tasks.similarity import similarities, vectors
 from bothways.tasks.sparse import SparseEmbedding, has_sparse, sparse_embeddings, sparse_list, sparse_similarities
-from bothways.tasks.token_vectors import Side, TokenEmbedder
+from bothways.tasks.token_vectors import TokenEmbedder, vectors_limit
 
 __all__ = ["Vectors"]
 
@@ -238,13 +238,22 @@ class Vectors(Loaded):
             return self._embedder.embed_all(inputs.string_list(texts), options)
         streamed = isinstance(texts, Iterator)
         each = inputs.strings(texts) if streamed else iter(inputs.string_list(texts))
-        found: Iterator[Any] = (
-            self._embed_sparse(each, choose_prompt(self.spec.embed, prompt, prompt_name), truncation, limit, progress)
-            if kind == "sparse"
-            else self._embed_tokens(
-                each, self._token_embedder.side(prompt, prompt_name), truncation, limit, progress, normalize
-            )
+        usual = (
+            vectors_limit(self.spec, self.tokenizer, prompt_name)
+            if kind == "tokens"
+            else token_limit(self.spec, self.tokenizer)
         )
+        cut: Any = truncation  # True or False: "window" has been refused
+        limits = self._limits(cut, limit or usual, progress)
+        found: Iterator[Any]
+        if kind == "tokens":
+            side = self._token_embedder.side(prompt, prompt_name)
+            scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
+            found = self._token_embedder.embed(each, side, limits, scale)
+        else:
+            scorer = self._scorer("fill_mask", "embed(sparse=True)")
+            before = choose_prompt(self.spec.embed, prompt, prompt_name)
+            found = sparse_embeddings(prompted(each, before), scorer, limits, self.spec.embed.splade or SpladeSpec())
         return found if streamed else list(found)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
@@ -269,26 +278,6 @@ class Vectors(Loaded):
             return sparse_similarities(*sides, embed.similarity if embed.splade else "dot")
         first, second = (vectors(values, name, self.embed) for values, name in ((a, "a"), (b, "b")))
         return similarities(first, second, embed.similarity, self.engine)
-
-    def _embed_sparse(
-        self, texts: Iterator[str], prompt: str, truncation: Any, limit: int | None, progress: Progress | None
-    ) -> Iterator[SparseEmbedding]:
-        scorer = self._scorer("fill_mask", "embed(sparse=True)")
-        limits = self._limits(truncation, limit or token_limit(self.spec, self.tokenizer), progress)
-        return sparse_embeddings(prompted(texts, prompt), scorer, limits, self.spec.embed.splade or SpladeSpec())
-
-    def _embed_tokens(
-        self,
-        texts: Iterator[str],
-        side: Side,
-        truncation: Any,
-        limit: int | None,
-        progress: Progress | None,
-        normalize: bool | None,
-    ) -> Iterator[FloatArray]:
-        usual = min(side.max_tokens or token_limit(self.spec, self.tokenizer), self.spec.max_tokens)
-        scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
-        return self._token_embedder.embed(texts, side, self._limits(truncation, limit or usual, progress), scale)
 
     @cached_property
     def _reader(self) -> Reader:

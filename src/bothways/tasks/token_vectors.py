@@ -21,14 +21,15 @@ from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.heads import Head, dense
 from bothways.pooling import normalize
-from bothways.spec import SideSpec
+from bothways.spec import EmbedSpec, LateSpec, SideSpec, Spec
+from bothways.tasks.embed import token_limit
 from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Report
 from bothways.tasks.scores import Limits
 from bothways.tokens import Sequence, Text, Tokenizer
 from bothways.vocabulary import Vocabulary
 
-__all__ = ["Side", "TokenEmbedder"]
+__all__ = ["Side", "TokenEmbedder", "vectors_limit"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class Side:
     Attributes:
         prompt: What is put in front of a text.
         marker: The id that is put behind a sequence's first token; None for none.
-        max_tokens: Tokens of a text where no call says otherwise, all of these included; None for the usual limit.
         skip: The ids whose vectors are left out.
         fill: The id that shorter texts are filled up with.
         fill_to: Up to how many tokens.
@@ -47,7 +47,6 @@ class Side:
 
     prompt: str = ""
     marker: int | None = None
-    max_tokens: int | None = None
     skip: npt.NDArray[np.int32] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
     fill: int = 0
     fill_to: int = 0
@@ -77,8 +76,7 @@ class TokenEmbedder:
         embed = self._checkpoint.spec.embed
         if embed.late is None:
             return Side(choose_prompt(embed, prompt, prompt_name))
-        name = prompt_name or embed.default_prompt or "document"
-        spec = embed.late.query if name == "query" else embed.late.document
+        name, spec = _role(embed, embed.late, prompt_name)
         text = choose_prompt(embed, prompt, name).removeprefix(spec.marker)  # some files have it there too
         return _side(spec, text, self._tokenizer.vocabulary)
 
@@ -120,6 +118,19 @@ class TokenEmbedder:
         return [vectors[cut][kept[cut]] for cut in cuts]
 
 
+def vectors_limit(spec: Spec, tokenizer: Tokenizer, prompt_name: str | None) -> int:
+    """The tokens of a text, all that it is given included, where no call says otherwise."""
+    late = spec.embed.late
+    own = None if late is None else _role(spec.embed, late, prompt_name)[1].max_tokens
+    return min(own or token_limit(spec, tokenizer), spec.max_tokens)
+
+
+def _role(embed: EmbedSpec, late: LateSpec, prompt_name: str | None) -> tuple[str, SideSpec]:
+    """The prompt's name, and the side that it stands for."""
+    name = prompt_name or embed.default_prompt or "document"
+    return name, late.query if name == "query" else late.document
+
+
 def _side(spec: SideSpec, prompt: str, vocabulary: Vocabulary) -> Side:
     """Look a side's tokens up; a marker that is no token goes in front of the text, as sentence-transformers does."""
     marker = None
@@ -130,7 +141,6 @@ def _side(spec: SideSpec, prompt: str, vocabulary: Vocabulary) -> Side:
     return Side(
         prompt if marker is not None else spec.marker + prompt,
         marker,
-        spec.max_tokens,
         np.array(skipped, np.int32),
         _fill_id(spec, vocabulary) if spec.fill_to else 0,
         spec.fill_to,
