@@ -160,7 +160,7 @@ def test_wrong_uses_are_refused(encoder: Encoder, load: LoadEncoder, tmp_path: P
         splade.embed("text")
     for options in ({"pooling": "mean"}, {"normalize": True}, {"dimensions": 3}, {"precision": "int8"}):
         with pytest.raises(
-            InputError, match=f"{next(iter(options))} goes with one dense vector a text, not with sparse"
+            InputError, match=f"{next(iter(options))}=.* is for one dense vector a text, not for sparse"
         ):
             splade.embed("text", sparse=True, **options)
     with pytest.raises(InputError, match="a mixes sparse embeddings with something else"):

@@ -114,10 +114,10 @@ def test_what_one_dense_vector_alone_has_is_refused(load: LoadEncoder, tmp_path:
     encoder = load(save_pylate(tmp_path))
     for options in ({"pooling": "mean"}, {"dimensions": 3}, {"precision": "int8"}, {"ranges": [[0], [1]]}):
         with pytest.raises(
-            InputError, match=f"{next(iter(options))} goes with one dense vector a text, not with tokens"
+            InputError, match=f"{next(iter(options))}=.* is for one dense vector a text, not for tokens"
         ):
             encoder.embed("fox", tokens=True, **options)
-    with pytest.raises(InputError, match='truncation="window" goes with one dense vector'):
+    with pytest.raises(InputError, match="truncation='window' is for one dense vector"):
         encoder.embed("fox", tokens=True, truncation="window")
     with pytest.raises(InputError, match="two kinds of embedding"):
         encoder.embed("fox", tokens=True, sparse=True)

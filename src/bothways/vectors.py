@@ -208,16 +208,10 @@ class Vectors(Loaded):
         """
         kind = embedding_kind(
             self.spec.embed,
-            inputs.flag(sparse, "sparse"),
-            inputs.flag(tokens, "tokens"),
-            {
-                "pooling": pooling,
-                "normalize": None if tokens is True else normalize,
-                "dimensions": dimensions,
-                "precision": None if isinstance(precision, str) and precision == "float32" else precision,
-                "ranges": ranges,
-                'truncation="window"': truncation if isinstance(truncation, str) and truncation == "window" else None,
-            },
+            sparse=inputs.flag(sparse, "sparse"),
+            tokens=inputs.flag(tokens, "tokens"),
+            given={"pooling": pooling, "normalize": normalize, "dimensions": dimensions, "precision": precision}
+            | {"ranges": ranges, "truncation": truncation},
         )
         limit = inputs.whole_number(max_length, "max_length") or self._max_length
         if kind == "dense":
@@ -238,22 +232,18 @@ class Vectors(Loaded):
             return self._embedder.embed_all(inputs.string_list(texts), options)
         streamed = isinstance(texts, Iterator)
         each = inputs.strings(texts) if streamed else iter(inputs.string_list(texts))
-        usual = (
-            vectors_limit(self.spec, self.tokenizer, prompt_name)
-            if kind == "tokens"
-            else token_limit(self.spec, self.tokenizer)
-        )
-        cut: Any = truncation  # True or False: "window" has been refused
-        limits = self._limits(cut, limit or usual, progress)
+        cut = inputs.flag(truncation, "truncation")
         found: Iterator[Any]
-        if kind == "tokens":
-            side = self._token_embedder.side(prompt, prompt_name)
-            scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
-            found = self._token_embedder.embed(each, side, limits, scale)
-        else:
+        if kind == "sparse":
+            limits = self._limits(cut, limit or token_limit(self.spec, self.tokenizer), progress)
             scorer = self._scorer("fill_mask", "embed(sparse=True)")
             before = choose_prompt(self.spec.embed, prompt, prompt_name)
             found = sparse_embeddings(prompted(each, before), scorer, limits, self.spec.embed.splade or SpladeSpec())
+        else:
+            limits = self._limits(cut, limit or vectors_limit(self.spec, self.tokenizer, prompt_name), progress)
+            side = self._token_embedder.side(prompt, prompt_name)
+            scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
+            found = self._token_embedder.embed(each, side, limits, scale)
         return found if streamed else list(found)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:

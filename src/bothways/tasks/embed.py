@@ -239,9 +239,9 @@ class Embedder:
 
 
 def embedding_kind(
-    embed: EmbedSpec, sparse: bool, tokens: bool, given: Mapping[str, Any]
+    embed: EmbedSpec, *, sparse: bool, tokens: bool, given: Mapping[str, Any]
 ) -> Literal["dense", "sparse", "tokens"]:
-    """Decide what a call asks for; `given` is the options that only one dense vector a text has, by name.
+    """Decide what a call asks for; `given` is the options that one dense vector a text has, by name.
 
     Raises:
         InputError: The options don't go together.
@@ -250,18 +250,19 @@ def embedding_kind(
     if sparse and tokens:
         raise InputError("sparse=True and tokens=True are two kinds of embedding; ask for one at a time")
     if not sparse and not tokens:
-        asked = {"sparse": embed.splade is not None, "tokens": embed.late is not None}
-        other = next((name for name, own in asked.items() if own), None)
-        if other and given["pooling"] is None:
+        if given["pooling"] is None and (embed.splade is not None or embed.late is not None):
+            own = "sparse" if embed.splade is not None else "tokens"
             raise TaskError(
-                f"this checkpoint is not made for one dense vector a text; pass {other}=True, or name a pooling for "
-                "the mere network's vectors"
+                f"this checkpoint is not made for one dense vector a text; pass {own}=True, or name a pooling for the "
+                "mere network's vectors"
             )
         return "dense"
     kind: Literal["sparse", "tokens"] = "sparse" if sparse else "tokens"
     for name, value in given.items():
-        if value is not None:
-            raise InputError(f"{name} goes with one dense vector a text, not with {kind}=True; leave it out")
+        usual = value is None or (name == "precision" and isinstance(value, str) and value == "float32")
+        also = (name == "normalize" and tokens) or (name == "truncation" and not isinstance(value, str))
+        if not usual and not also:
+            raise InputError(f"{name}={shown(value)} is for one dense vector a text, not for {kind}=True; leave it out")
     return kind
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -206,20 +207,37 @@ class Scorer:
         wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
         rows = rows[np.concatenate(wanted)]
         # Rows of several texts at once: each pass through a vocabulary's weights costs more than computing with them.
-        kept = [pick.best(self._head(rows[n : n + _ROWS])) for n in range(0, len(rows), _ROWS)]
+        kept = [pick.best(scores) for scores in self._blocks(rows)]
         return np.split(np.concatenate(kept), np.cumsum([len(own) for own in wanted])[:-1])
 
     def _fold(self, rows: FloatArray, ends: IntArray, fold: Fold) -> list[npt.NDArray[Any]]:
         """Take rows (T, H) block by block to their scores, and these row by row to what their sequence comes to."""
         kept: list[npt.NDArray[Any]] = []
         total: FloatArray | None = None
-        for begin in range(0, len(rows), _ROWS):
-            for number, scores in enumerate(self._head(rows[begin : begin + _ROWS]), begin + 1):
-                total = fold.begin(scores) if total is None else fold.add(total, scores)
-                if number == ends[len(kept)]:
-                    kept.append(fold.end(total))
-                    total = None
+        for number, scores in enumerate(chain.from_iterable(self._blocks(rows)), 1):
+            total = fold.begin(scores) if total is None else fold.add(total, scores)
+            if number == ends[len(kept)]:
+                kept.append(fold.end(total))
+                total = None
         return kept
+
+    def _blocks(self, rows: FloatArray) -> Iterator[FloatArray]:
+        """Take rows (T, H) to their scores, some (r, C) at a time, each by a thread of its own a few ahead."""
+        blocks = [rows[n : n + _ROWS] for n in range(0, len(rows), _ROWS)]
+        if len(blocks) < 2 or self._engine.threads < 2:
+            yield from map(self._head, blocks)
+            return
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        # The executor belongs to this batch: nothing is shared between callers or inherited by a fork.
+        with ThreadPoolExecutor(self._engine.threads, thread_name_prefix="bothways-head") as executor:
+            ahead: deque[Future[FloatArray]] = deque()
+            for block in blocks:
+                if len(ahead) == self._engine.threads:
+                    yield ahead.popleft().result()
+                ahead.append(executor.submit(self._head, block))
+            for scores in ahead:
+                yield scores.result()
 
 
 def _check(text: Scored) -> None:
