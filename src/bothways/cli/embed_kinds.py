@@ -86,14 +86,14 @@ _SHAPES: dict[str, Shape] = {
     "sparse": _TermsShape(
         ("text",),
         "terms",
-        SparseEmbedding,
+        object,  # each shape makes its own rows
         (Column("text"), Column("terms", 6, right=True), Column("the heaviest, and their weights")),
         _term_lines,
     ),
     "tokens": _VectorsShape(
         ("text",),
         "vectors",
-        SparseEmbedding,
+        object,
         (Column("text"), Column("vectors", 12, right=True), Column("the first one", 44)),
         _vector_lines,
     ),
