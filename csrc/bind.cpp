@@ -14,6 +14,7 @@
 #include "cpu.h"
 #include "dispatch.h"
 #include "head.h"
+#include "maxsim.h"
 #include "measure.h"
 #include "model.h"
 #include "self_test.h"
@@ -26,6 +27,7 @@ using namespace bothways;
 namespace {
 
 using FloatsIn = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using StartsIn = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IntsIn = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<nb::numpy, float>;
 
@@ -151,12 +153,14 @@ void make_model(PythonModel* self, const nb::dict& arrays, const Network& networ
 }
 
 nb::tuple encode(PythonModel& self, const IntsIn& ids, const IntsIn& positions, const IntsIn& token_types, const IntsIn& starts,
-                 const std::string& rows_name, bool hidden_states, bool attentions) {
+                 const std::optional<IntsIn>& keys, const std::string& rows_name, bool hidden_states, bool attentions) {
   if (starts.size() == 0 || starts.data()[0] != 0) throw std::invalid_argument("starts must begin with 0");
   const size_t tokens = ids.size(), sequences = starts.size() - 1, hidden = self.hidden;
   if (positions.size() != tokens || token_types.size() != tokens || (size_t)starts.data()[sequences] != tokens)
     throw std::invalid_argument("ids, positions, token_types and starts disagree about the number of tokens");
-  const TokenBatch batch{ids.data(), positions.data(), token_types.data(), starts.data(), (int)sequences};
+  if (keys && keys->size() != sequences) throw std::invalid_argument("keys must have one number for each sequence");
+  const TokenBatch batch{ids.data(), positions.data(), token_types.data(), starts.data(), (int)sequences,
+                         keys ? keys->data() : nullptr};
   const Rows rows = rows_by_name(rows_name);
   self.model->check(batch);
 
@@ -207,6 +211,30 @@ FloatsOut apply_head(const Head& self, const FloatsIn& x) {
     self.apply(x.data(), (int)x.shape(0), out.data());
   }
   return out;
+}
+
+TextVectors text_vectors(const FloatsIn& rows, const StartsIn& starts) {
+  if (rows.ndim() != 2 || starts.size() == 0 || starts.data()[0] != 0 || starts.data()[starts.size() - 1] != (int64_t)rows.shape(0))
+    throw std::invalid_argument("rows have two dimensions, and starts begin with 0 and end with their number");
+  for (size_t i = 1; i < starts.size(); i++)
+    if (starts.data()[i] < starts.data()[i - 1] || starts.data()[i] - starts.data()[i - 1] > INT32_MAX / 2)
+      throw std::invalid_argument("starts must not go down, nor up by more than 2^30");
+  return {rows.data(), starts.data(), (int64_t)starts.size() - 1};
+}
+
+FloatsOut maxsim_scores(const FloatsIn& queries, const StartsIn& query_starts, const FloatsIn& documents,
+                        const StartsIn& document_starts, const std::string& level_name, int threads) {
+  const TextVectors first = text_vectors(queries, query_starts), second = text_vectors(documents, document_starts);
+  const size_t size = queries.shape(1);
+  if (size != documents.shape(1) || size == 0 || size > INT32_MAX || threads < 1)
+    throw std::invalid_argument("queries and documents must have vectors of one size, and threads be at least 1");
+  const Kernels& table = plain_kernels(level(level_name));
+  FloatsOut scores = make_array({(size_t)first.count, (size_t)second.count});
+  {
+    nb::gil_scoped_release release;
+    maxsim(first, second, (int)size, table, threads, scores.data());
+  }
+  return scores;
 }
 
 std::u32string characters(nb::handle text) {
@@ -316,6 +344,12 @@ NB_MODULE(_native, m) {
         },
         "level"_a, "dtype"_a, "tokens"_a, "heads"_a, "size"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
         "Operations a second of one thread's attention of one sequence of this shape.");
+  m.def("maxsim", &maxsim_scores, "queries"_a.noconvert(), "query_starts"_a.noconvert(), "documents"_a.noconvert(),
+        "document_starts"_a.noconvert(), nb::kw_only(), "level"_a, "threads"_a,
+        nb::sig("def maxsim(queries: numpy.typing.NDArray[numpy.float32], query_starts: numpy.typing.NDArray[numpy.int64], "
+                "documents: numpy.typing.NDArray[numpy.float32], document_starts: numpy.typing.NDArray[numpy.int64], *, "
+                "level: str, threads: int) -> numpy.typing.NDArray[numpy.float32]"),
+        "For every query and document the sum, over the query's vectors, of the largest product with one of the document's.");
   nb::class_<Network>(m, "Network", "What a network is: see Network in csrc/weights.h.")
       .def(nb::init<>())
       .def_rw("vocabulary", &Network::vocabulary)
@@ -353,11 +387,11 @@ NB_MODULE(_native, m) {
            nb::sig("def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[typing.Any], str]], network: Network, *, "
                    "level: str, dtype: str, threads: int) -> None"))
       .def("encode", &encode, "ids"_a.noconvert(), "positions"_a.noconvert(), "token_types"_a.noconvert(),
-           "starts"_a.noconvert(), nb::kw_only(), "rows"_a, "hidden_states"_a,
+           "starts"_a.noconvert(), nb::kw_only(), "keys"_a.noconvert().none() = nb::none(), "rows"_a, "hidden_states"_a,
            "attentions"_a,
            nb::sig("def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], "
                    "token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, "
-                   "rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], "
+                   "keys: numpy.typing.NDArray[numpy.int32] | None = None, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], "
                    "numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]"));
   nb::class_<WordPiece>(m, "WordPiece", "Texts to token ids; the characters that it can take are taught.")
       .def("__init__", &make_word_piece, "pieces"_a, nb::kw_only(), "prefix"_a, "unknown"_a, "longest_word"_a, "added"_a,

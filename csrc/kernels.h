@@ -75,6 +75,7 @@ struct Attention {
   int reach = 0;
   int window = kAll;  // keys further away from a query have no share
   const RelativeVectors* vectors = nullptr;  // or null; only without bias and window
+  int keys = kAll;    // only so many of the sequence's rows, its first ones, are keys; a query that sees none comes to zero
 };
 
 // hidden = (hidden - mean) / sqrt(variance + eps) * weight + bias, kept and also written as an operand.

@@ -115,6 +115,10 @@ void Model::check(const TokenBatch& batch) const {
   for (int i = 0; i < batch.sequences; i++)
     if (batch.length(i) < (weights_.are_tables() ? 0 : 1))
       throw std::invalid_argument("sequence " + std::to_string(i) + " of the batch has no tokens");
+  for (int i = 0; batch.keys && i < batch.sequences; i++)
+    if (batch.keys[i] < 1 || batch.keys[i] > batch.length(i))
+      throw std::invalid_argument("sequence " + std::to_string(i) + " has " + std::to_string(batch.length(i)) +
+                                  " tokens, of which " + std::to_string(batch.keys[i]) + " can't be seen");
   check_range("id", batch.ids, batch.tokens(), network_.vocabulary);
   check_range("position", batch.positions, batch.tokens(), network_.positions);
   if (network_.token_types) check_range("token type", batch.token_types, batch.tokens(), network_.token_types);

@@ -17,6 +17,7 @@ struct TokenBatch {
   const int32_t* token_types;  // (T)
   const int32_t* starts;       // (B + 1)
   int sequences;               // B
+  const int32_t* keys = nullptr;  // (B): only so many of a sequence's tokens, its first ones, are seen; null where all are
 
   int tokens() const { return starts[sequences]; }
   int length(int sequence) const { return starts[sequence + 1] - starts[sequence]; }

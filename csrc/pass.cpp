@@ -261,7 +261,8 @@ void Pass::attention(const Layer& layer, int number, const Output& output) {
                         .bias = weights_.relative_bias.floats(),
                         .reach = network_.reach,
                         .window = network_.windows[number] < 0 ? kAll : network_.windows[number],
-                        .vectors = layer.vectors.column ? &layer.vectors : nullptr});
+                        .vectors = layer.vectors.column ? &layer.vectors : nullptr,
+                        .keys = batch_.keys ? batch_.keys[i] : kAll});
   }
 }
 

@@ -42,9 +42,11 @@ class ReferenceEngine:
         self, batch: TokenBatch, *, rows: Rows = "all", hidden_states: bool = False, attentions: bool = False
     ) -> Hidden:
         texts = []
-        for start, end in zip(batch.starts[:-1], batch.starts[1:], strict=True):
+        seen = batch.lengths if batch.keys is None else batch.keys
+        for start, end, keys in zip(batch.starts[:-1], batch.starts[1:], seen, strict=True):
             cut = slice(start, end)
-            texts.append(forward(self.spec, self.weights, batch.ids[cut], batch.positions[cut], batch.token_types[cut]))
+            inputs = (batch.ids[cut], batch.positions[cut], batch.token_types[cut])
+            texts.append(forward(self.spec, self.weights, *inputs, keys=int(keys)))
         return Hidden(
             rows=_rows([text.layers[-1] for text in texts], rows, self.spec.hidden_size),
             layers=_layers(texts, self.spec) if hidden_states else None,
@@ -75,12 +77,17 @@ class Text:
 
 
 def forward(
-    spec: Spec, weights: Weights, ids: npt.NDArray[Any], positions: npt.NDArray[Any], types: npt.NDArray[Any]
+    spec: Spec,
+    weights: Weights,
+    ids: npt.NDArray[Any],
+    positions: npt.NDArray[Any],
+    types: npt.NDArray[Any],
+    keys: int | None = None,
 ) -> Text:
-    """Run one sequence through the network."""
+    """Run one sequence through the network; its tokens see only the first `keys` of them."""
     text = Text([embeddings(spec, weights, ids, positions, types)], [])
     for n in range(spec.num_layers):
-        hidden, probabilities = layer(spec, weights, n, text.layers[-1], positions)
+        hidden, probabilities = layer(spec, weights, n, text.layers[-1], positions, keys)
         if n == 0 and spec.convolution is not None:
             hidden = norm(spec, weights, "convolution_norm", hidden + convolution(spec, weights, text.layers[0]))
         text.layers.append(hidden)
@@ -124,7 +131,9 @@ def convolution(spec: Spec, weights: Weights, rows: Array) -> Array:
     return ACTIVATIONS[settings.activation](total)
 
 
-def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any]) -> tuple[Array, Array]:
+def layer(
+    spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any], keys: int | None
+) -> tuple[Array, Array]:
     """Attention, then the feed-forward part, each added to its input and normed before or behind."""
     name = f"layers.{spec.stored_layer(number)}"
 
@@ -136,7 +145,7 @@ def layer(spec: Spec, weights: Weights, number: int, hidden: Array, positions: n
     def behind(part: str, rows: Array) -> Array:
         return rows if spec.pre_norm else norm(spec, weights, f"{name}.{part}_norm", rows)
 
-    mixed, probabilities = attention(spec, weights, number, before("attention", hidden), positions)
+    mixed, probabilities = attention(spec, weights, number, before("attention", hidden), positions, keys)
     attended = behind("attention", hidden + linear(weights, f"{name}.attention_output", mixed))
     hidden = norm(spec, weights, f"{name}.residual_norm", hidden + attended) if spec.residual_norm else attended
     output = feed_forward(spec, weights, name, before("output", hidden))
@@ -150,7 +159,7 @@ def feed_forward(spec: Spec, weights: Weights, name: str, hidden: Array) -> Arra
 
 
 def attention(
-    spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any]
+    spec: Spec, weights: Weights, number: int, hidden: Array, positions: npt.NDArray[Any], keys: int | None
 ) -> tuple[Array, Array]:
     """Every token's mix of the values that it sees, head by head: (n, H) and the probabilities (N, n, n)."""
     name = f"layers.{spec.stored_layer(number)}"
@@ -168,7 +177,10 @@ def attention(
     if window is not None:
         places = np.arange(len(hidden))
         scores = np.where(abs(places - places[:, None]) <= window, scores, -np.inf)
-    probabilities = softmax(scores + relative_bias(spec, weights, len(hidden)))
+    scores = scores + relative_bias(spec, weights, len(hidden))
+    scores[:, :, keys:] = -np.inf
+    unseen = np.isinf(scores).all(axis=-1, keepdims=True)
+    probabilities = np.where(unseen, 0, softmax(np.where(unseen, 0, scores)))
     mixed = probabilities @ value  # (N, n, D)
     return mixed.transpose(1, 0, 2).reshape(hidden.shape), probabilities
 

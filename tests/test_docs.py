@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +29,27 @@ def commands() -> list[str]:
 
 @pytest.mark.usefixtures("minilm")
 def test_the_python_example_runs() -> None:
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     run = subprocess.run(
         [sys.executable, "-c", example.replace(HUB_NAME, MODEL)], capture_output=True, text=True, check=True
     )
     assert "(1, 11, 384)" in run.stdout
+
+
+def test_the_example_of_other_embeddings_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from late_checkpoints import save_pylate
+    from task_checkpoints import save_task
+
+    _, example = blocks("python")
+    for place, folder in (
+        ("path/to/splade", save_task(tmp_path / "splade", "bert", "masked_lm")),
+        ("path/to/colbert", save_pylate(tmp_path / "colbert")),
+    ):
+        example = example.replace(place, str(folder))
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert len(names["queries"]) == 1 and len(names["documents"]) == 2
+    assert capsys.readouterr().out.count("\n") == 2
 
 
 @pytest.mark.usefixtures("minilm")

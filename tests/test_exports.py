@@ -32,10 +32,12 @@ def test_the_public_names_are_these() -> None:
         "Ranked",
         "ServerError",
         "Span",
+        "SparseEmbedding",
         "Spec",
         "TaskError",
         "UnsupportedModel",
         "__version__",
+        "maxsim",
     ]
     assert bothways.__all__ == sorted(bothways.__all__)
 

@@ -127,9 +127,9 @@ def test_length_limit_and_lower_casing_are_read(tmp_path: Path, name: str) -> No
     assert spec.lower_case
 
 
-@pytest.mark.parametrize("kind", ["WordEmbeddings", "LSTM", "LayerNorm", "SpladePooling"])
+@pytest.mark.parametrize("kind", ["WordEmbeddings", "LSTM", "LayerNorm", "Router"])
 def test_a_module_that_is_not_computed_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(UnsupportedModel, match=rf"uses the module '.*{kind}'; supported are Transformer, Static"):
+    with pytest.raises(UnsupportedModel, match=rf"uses the module '.*{kind}'; supported are Transformer, MLMTransformer, StaticEmb"):
         read_embed_spec(write(tmp_path, {"modules.json": modules("Transformer", kind)}))
 
 
@@ -185,7 +185,6 @@ def test_without_modules_the_network_is_in_the_checkpoints_own_folder(tmp_path: 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"use_residual": True}, "use_residual"),
         ({"activation_function": "my.module.Activation"}, "'my.module.Activation'; supported are torch's Identity"),
         ({"activation_function": "torch.nn.modules.activation.Softmax"}, "Softmax"),
         ({"module_input_name": "token_embeddings"}, "supported is 'sentence_embedding'"),

@@ -53,7 +53,7 @@ struct TileHead {
   const char* queries;        // the sequence's first row
   const char *keys, *values;  // packed
   ptrdiff_t panel_bytes;      // of the queries' storage
-  int tokens, steps;          // steps along the head's size
+  int tokens, num_keys, steps;  // steps along the head's size
   int window;
   const char* starts;    // what scores begin with where key and query are the same token
   ptrdiff_t start_step;  // bytes to the next distance; 0 where all scores begin alike
@@ -68,7 +68,7 @@ struct TileHead {
       tile_load<T>(starts + (first + Shares<kParts>::key(half, 0) - query) * start_step, -start_step);
   }
 
-  KeyRange keys_of(int query) const { return keys_seen(tokens, window, query, kTileRows, kKeys); }
+  KeyRange keys_of(int query) const { return keys_seen(num_keys, window, query, kTileRows, kKeys); }
 };
 
 // What 16 queries come to: the context of up to 64 columns, still to be divided by the sums.
@@ -114,7 +114,7 @@ template <int kParts, bool kStay = false>
 inline void score_keys(const TileHead<kParts>& h, int query, int first, Room<kParts>& room) {
   float* out = room.scores[first / kKeys % 2][0];
   const char* keys = h.keys + (ptrdiff_t)first / kKeys * 2 * h.steps * kParts * kTileBytes;
-  for (int half = 0; half < 2 && first + Shares<kParts>::key(half, 0) < h.tokens; half++) {
+  for (int half = 0; half < 2 && first + Shares<kParts>::key(half, 0) < h.num_keys; half++) {
     const char* queries = h.queries + (ptrdiff_t)query * kParts * kLine;
     h.template load_starts<4>(query, first, half);
     for (int step = 0; step < h.steps; step++, keys += kParts * kTileBytes, queries += h.panel_bytes) {
@@ -141,7 +141,7 @@ inline void score_keys(const TileHead<kParts>& h, int query, int first, Room<kPa
 template <int kParts, bool kShift>
 inline void share_keys(const TileHead<kParts>& h, int first, Room<kParts>& room) {
   const int turn = first / kKeys % 2;
-  const uint32_t keep = tokens_from(first, h.tokens);
+  const uint32_t keep = tokens_from(first, h.num_keys);
 #pragma GCC unroll 4
   for (int row = 0; row < kTileRows; row++) {
     const float* from = room.scores[turn][row];
@@ -239,7 +239,7 @@ inline bool find_shifts(const TileHead<kParts>& h, int query, int count, Vec sum
     score_keys<kParts>(h, query, first, room);
     for (int row = 0; row < count; row++)
       for (int i = 0; i < kKeys; i++) {
-        const bool stands = first + Shares<kParts>::key(i / 16, i % 16) < h.tokens;
+        const bool stands = first + Shares<kParts>::key(i / 16, i % 16) < h.num_keys;
         const float score = room.scores[first / kKeys % 2][row][i] - Shares<kParts>::kStart;
         if (stands && bad >> row & 1 && score > room.shift[row]) room.shift[row] = score;
       }
@@ -254,10 +254,11 @@ void write_shares(const TileHead<kParts>& h, int query, int count, const Context
   for (int i = 0; keys.end - keys.begin < h.tokens && i < count * h.tokens; i++) out[(ptrdiff_t)query * h.tokens + i] = 0;
   for (int first = keys.begin; first < keys.end; first += kKeys) {
     score_keys<kParts>(h, query, first, room);
-    const uint32_t keep = tokens_from(first, h.tokens);
+    const uint32_t keep = tokens_from(first, h.num_keys);
     for (int row = 0; row < count; row++) {
       const float* scores = room.scores[first / kKeys % 2][row];
-      const Vec shift = Vec::all(room.shift[row]), sum = Vec::all(context.sums[row][0]);
+      const bool sees = sees_any(h.num_keys, h.window, query + row);
+      const Vec shift = Vec::all(room.shift[row]), sum = Vec::all(sees ? context.sums[row][0] : __builtin_inff());
       __m512i part[kParts];
       Shares<kParts>::make(Vec::load(scores) - shift, Vec::load(scores + 16) - shift, keep, part);
       Vec x = Vec::zero(), y = Vec::zero();
@@ -320,6 +321,7 @@ class TileAttention {
     room_ = (Room<kParts>*)scratch;
     keys_ = scratch + sizeof *room_;
     head_.tokens = a.end - a.begin;
+    head_.num_keys = smaller(a.keys, head_.tokens);
     head_.steps = steps_;
     head_.panel_bytes = TileHeads<kParts>::panel_bytes(a.rows);
     head_.keys = keys_;
@@ -344,8 +346,8 @@ class TileAttention {
     const int all = a_.num_heads * steps_;  // panels of all queries
     const auto panel = [&](int part) { return TileHeads<kParts>::at(a_.heads, a_.rows, a_.begin, part * all + head * steps_); };
     head_.queries = panel(0);
-    pack_keys<kParts>(panel(1), head_.panel_bytes, head_.tokens, steps_, keys_);
-    pack_values<kParts>(panel(2), head_.panel_bytes, head_.tokens, steps_, (char*)head_.values);
+    pack_keys<kParts>(panel(1), head_.panel_bytes, head_.num_keys, steps_, keys_);
+    pack_values<kParts>(panel(2), head_.panel_bytes, head_.num_keys, steps_, (char*)head_.values);
     if (is_relative(a_)) {
       float* const room = (float*)(head_.values + key_bytes(head_.tokens, steps_, kParts));
       head_.start_step = Shares<kParts>::kStartStep * sizeof(float);
@@ -390,7 +392,7 @@ class TileAttention {
     alignas(64) float factors[kTileRows];
     (Vec::all(1) / sums).store(factors);
     for (int row = 0; row < count; row++) {
-      const Vec factor = Vec::all(factors[row]);
+      const Vec factor = Vec::all(sees_any(head_.num_keys, head_.window, work.query + row) ? factors[row] : 0);
       for (int i = 0; i < 2 && work.step + i < steps_; i++) {
         const float* from = context.at[row] + i * kBlock;
         Write::write(a_, a_.begin + work.query + row, (head * steps_ + work.step + i) * kBlock, Vec::load(from) * factor,

@@ -46,7 +46,7 @@ struct Head {
   const float* relative;  // what is added to a score, by the distance of key and query; or null
   VectorRows position_keys, position_queries;
   float* probabilities;  // (tokens, tokens), or null
-  int tokens, size, window;
+  int tokens, num_keys, size, window;
 };
 
 void write_shares(const float* row, ptrdiff_t group_stride, float sum, const Head& h, int query, KeyRange keys) {
@@ -86,7 +86,7 @@ inline void add_positions(const Head& h, int row, int first, Vec (&sum)[R][kGrou
 template <int R>
 void attention_tile(const Head& h, int row) {
   constexpr ptrdiff_t kScoreStride = R * kGroup;
-  const KeyRange keys = keys_seen(h.tokens, h.window, row, R, kGroup);
+  const KeyRange keys = keys_seen(h.num_keys, h.window, row, R, kGroup);
   const int count = keys.end - keys.begin;
   for (int first = keys.begin; first < keys.end; first += kGroup) {
     Vec sum[R][kGroupVecs];
@@ -101,7 +101,8 @@ void attention_tile(const Head& h, int row) {
   }
   Vec share[R];
   for (int r = 0; r < R; r++) {
-    const float sum = softmax(h.scores + r * kGroup, kScoreStride, count);
+    float sum = softmax(h.scores + r * kGroup, kScoreStride, count);
+    if (!sees_any(h.num_keys, h.window, row + r)) sum = __builtin_inff();  // the shares of what it doesn't see are none
     share[r] = Vec::all(1.0f / sum);
     if (h.probabilities) write_shares(h.scores + r * kGroup, kScoreStride, sum, h, row + r, keys);
   }
@@ -122,6 +123,7 @@ void attention(const Attention& a) {
   const int groups = a.head_size / kGroup, all = a.num_heads * groups;  // groups of a head, of all queries
   Head h;
   h.tokens = a.end - a.begin;
+  h.num_keys = smaller(a.keys, h.tokens);
   h.size = a.head_size;
   h.group_stride = group_stride;
   float* keys = a.scratch + (kGroup - (uintptr_t)a.scratch / sizeof(float) % kGroup) % kGroup;
@@ -135,7 +137,7 @@ void attention(const Attention& a) {
   for (int head = a.first_head; head < smaller(a.last_head, a.num_heads); head++) {
     auto column = [&](int group) { return floats_at((void*)a.heads, a.rows, a.begin, head * groups + group); };
     h.queries = column(0);
-    transpose_keys(column(all), group_stride, h.tokens, h.size, keys);
+    transpose_keys(column(all), group_stride, h.num_keys, h.size, keys);
     h.values = column(2 * all);
     if (h.relative) relative_scores(a, head, first, distances, relative);
     if (const RelativeVectors* const v = a.vectors) {

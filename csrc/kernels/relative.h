@@ -17,12 +17,13 @@ inline void relative_scores(const Attention& a, int head, int first, int count, 
   }
 }
 
-// The keys that a tile of `rows` queries looks at, from a multiple of `step` on.
+// The keys, of so many, that a tile of `rows` queries looks at, from a multiple of `step` on: one at least, even where a query's
+// window ends behind the last.
 struct KeyRange {
   int begin, end;
 };
-inline KeyRange keys_seen(int tokens, int window, int query, int rows, int step) {
-  if (window >= tokens) return {0, tokens};
-  const int begin = query > window ? (query - window) / step * step : 0;
-  return {begin, smaller(tokens, query + rows + window)};
+inline KeyRange keys_seen(int keys, int window, int query, int rows, int step) {
+  const int begin = query > window ? (query - window) / step * step : 0, last = (keys - 1) / step * step;
+  return {smaller(begin, last), smaller(keys, query + rows + window)};
 }
+inline bool sees_any(int keys, int window, int query) { return query - window < keys; }

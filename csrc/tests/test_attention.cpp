@@ -30,14 +30,14 @@ struct Problem {
   bool exact_scores;
   double offset = 0;  // the part of all of a row's scores that is the same, and is exact
   Floats bias = {};   // (num_heads, 2 * reach + 1), or empty
-  int reach = 0, window = kAll;
+  int reach = 0, window = kAll, keys = kAll;
   Vectors vectors = {};
   Floats angles = {};  // (tokens): row i's queries and keys are turned by angles[i] * (pair + 1); or empty
   Floats norms = {};   // (4, num_heads * own): weight and bias of the queries' norm, then of the keys'; or empty
   int own = 0;         // of a head's numbers where there are norms; the others are zero
   std::vector<double> normed = {}, normed_scales = {};  // queries and keys, (tokens, 2, width)
 
-  bool sees(int row, int key) const { return std::abs(key - row) <= window; }
+  bool sees(int row, int key) const { return std::abs(key - row) <= window && key < keys; }
   double bias_at(int head, int row, int key) const {
     return bias.empty() ? 0 : bias[(size_t)head * (2 * reach + 1) + reach + std::clamp(key - row, -reach, reach)];
   }
@@ -200,8 +200,9 @@ Reference reference(const Kernels& kernels, const Problem& p) {
       for (int key = 0; key < c.tokens; key++) {
         const double argument = shares[key] - top;
         if (p.sees(row, key)) worst = std::max(worst, errors[key] + exact.share + kUnit * std::min(-argument, 90.0));
-        sum += shares[key] = std::exp(argument);
+        sum += shares[key] = p.sees(row, key) ? std::exp(argument) : 0;
       }
+      if (sum == 0) sum = 1;  // a query that sees nothing comes to zero
       const double relative = 2 * worst + (c.tokens + 4) * kUnit;
       for (int key = 0; key < c.tokens; key++) {
         const double share = shares[key] / sum;
@@ -310,6 +311,7 @@ Attention with_relative(const Kernels& kernels, const Problem& p, Attention a, F
   a.bias = bias.empty() ? nullptr : bias.data();
   a.reach = p.reach;
   a.window = p.window;
+  a.keys = p.keys;
   return a;
 }
 
@@ -353,9 +355,12 @@ void check_neighbours(const Result& result, const Case& c) {
 void check_probabilities(const Floats& got, const std::vector<Expected>& expected, const Case& c) {
   check_rows(got.data(), c.tokens, expected, c.num_heads * c.tokens, c.tokens, c.tokens);
   for (int row = 0; row < c.num_heads * c.tokens; row++) {
-    double sum = 0;
-    for (int key = 0; key < c.tokens; key++) sum += got[(size_t)row * c.tokens + key];
-    CHECK(std::abs(sum - 1) <= (c.tokens + 2) * kUnit, row, sum);
+    double sum = 0, wanted = 0;
+    for (int key = 0; key < c.tokens; key++) {
+      sum += got[(size_t)row * c.tokens + key];
+      wanted += expected[(size_t)row * c.tokens + key].value;
+    }
+    CHECK(std::abs(sum - std::round(wanted)) <= (c.tokens + 2) * kUnit, row, sum);
   }
 }
 
@@ -457,6 +462,20 @@ void test_vectors(const Kernels& kernels) {
   test_head_ranges(kernels, make_vectors({19, 5, 32, 2, 1}, 6, true, true, false));
 }
 
+// Only a sequence's first rows are keys. With a window, queries far behind the last key see none.
+void test_keys(const Kernels& kernels) {
+  for (int tokens : {1, 2, 17, 33, 70, 100})
+    for (int keys : {1, 2, 15, 16, 32, 33, 64})
+      for (int window : {0, 3, 40, kAll}) {
+        if (keys > tokens) continue;
+        Problem problem = make_relative({tokens, 1 + tokens % 2, tokens % 2 ? 32 : 64, tokens % 4, tokens % 5}, keys % 3, window);
+        problem.keys = keys;
+        test_case(kernels, "with fewer keys", problem);
+        problem.size.before = problem.size.after = 0;
+        if (window == kAll) test_bits(kernels, problem);
+      }
+}
+
 // Queries and keys that are turned by their positions.
 void test_rotations(const Kernels& kernels) {
   for (int tokens : {1, 2, 15, 33, 70})
@@ -507,6 +526,7 @@ void test_table(const Kernels& kernels) {
   for (int tokens : {1, 5, 12, 13, 33, 100}) test_bits(kernels, make_problem({tokens, 3, 32, 0, 0}));
   test_relatives(kernels);
   test_vectors(kernels);
+  test_keys(kernels);
   test_rotations(kernels);
   test_head_norms(kernels);
   for (int broken : {0, 7, 18}) test_broken_query(kernels, {19, 2, 32, 3, 1}, broken);

@@ -19,8 +19,10 @@ from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
 from bothways.tasks.fill_mask import Fill
+from bothways.tasks.maxsim import maxsim
 from bothways.tasks.rerank import Ranked
 from bothways.tasks.spans import Span
+from bothways.tasks.sparse import SparseEmbedding
 
 __all__ = [
     "Answer",
@@ -39,10 +41,12 @@ __all__ = [
     "Ranked",
     "ServerError",
     "Span",
+    "SparseEmbedding",
     "Spec",
     "TaskError",
     "UnsupportedModel",
     "__version__",
+    "maxsim",
 ]
 
 if TYPE_CHECKING:

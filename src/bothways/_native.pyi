@@ -43,6 +43,11 @@ def measure_attention(level: str, dtype: str, tokens: int, heads: int, size: int
     Operations a second of one thread's attention of one sequence of this shape.
     """
 
+def maxsim(queries: numpy.typing.NDArray[numpy.float32], query_starts: numpy.typing.NDArray[numpy.int64], documents: numpy.typing.NDArray[numpy.float32], document_starts: numpy.typing.NDArray[numpy.int64], *, level: str, threads: int) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    For every query and document the sum, over the query's vectors, of the largest product with one of the document's.
+    """
+
 class Network:
     """What a network is: see Network in csrc/weights.h."""
 
@@ -209,7 +214,7 @@ class Model:
 
     def __init__(self, tensors: dict[str, tuple[numpy.typing.NDArray[Any], str]], network: Network, *, level: str, dtype: str, threads: int) -> None: ...
 
-    def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
+    def encode(self, ids: numpy.typing.NDArray[numpy.int32], positions: numpy.typing.NDArray[numpy.int32], token_types: numpy.typing.NDArray[numpy.int32], starts: numpy.typing.NDArray[numpy.int32], *, keys: numpy.typing.NDArray[numpy.int32] | None = None, rows: str, hidden_states: bool, attentions: bool) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32] | None, list[numpy.typing.NDArray[numpy.float32]] | None]: ...
 
 class WordPiece:
     """Texts to token ids; the characters that it can take are taught."""

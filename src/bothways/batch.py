@@ -26,12 +26,14 @@ class TokenBatch:
         positions: (T,) rows of the position table.
         token_types: (T,) rows of the token type table.
         starts: (B + 1,) where each sequence begins; the last entry is T.
+        keys: (B,) how many tokens of each sequence, its first ones, are seen (`Sequence.keys`); None where all are.
     """
 
     ids: IntArray
     positions: IntArray
     token_types: IntArray
     starts: IntArray
+    keys: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -52,7 +54,13 @@ def pack(sequences: list[Sequence], spec: Spec) -> TokenBatch:
         return TokenBatch(empty, empty, empty, starts)
     ids = np.concatenate([s.ids for s in sequences])  # (T,)
     token_types = np.concatenate([s.token_types for s in sequences])  # (T,)
-    return TokenBatch(ids, _positions(ids, starts, spec), token_types, starts)
+    return TokenBatch(ids, _positions(ids, starts, spec), token_types, starts, _keys(sequences))
+
+
+def _keys(sequences: list[Sequence]) -> IntArray | None:
+    if all(sequence.keys is None for sequence in sequences):
+        return None
+    return np.array([len(s) if s.keys is None else s.keys for s in sequences], np.int32)  # (B,)
 
 
 def _positions(ids: IntArray, starts: IntArray, spec: Spec) -> IntArray:

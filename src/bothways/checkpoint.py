@@ -17,6 +17,7 @@ from bothways.errors import CheckpointError
 from bothways.families import Family
 from bothways.families.heads import read_heads
 from bothways.families.static import STATIC, with_table
+from bothways.late_interaction import PROJECTION
 from bothways.modules import is_static, network_folder, read_embed_spec, read_rank_activation
 from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
@@ -99,15 +100,16 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
     _check_tensors(network, family, spec, names, raw)
     spec = _with_heads(network, spec, family, names, config, raw)
-    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
-    surplus = tuple(sorted(raw.keys() - names.values() - in_heads))
-    _check_surplus(network, family, prefix, surplus)
     scored = spec.heads.get("classification")
     spec = dataclasses.replace(
         spec,
-        embed=read_embed_spec(folder, spec.hidden_size, spec.embed),
+        embed=read_embed_spec(folder, spec.hidden_size, usual=spec.embed, config=config),
         rank_activation=read_rank_activation(folder, config, len(scored.labels) if scored else 1),
     )
+    in_heads = {name for head in spec.heads.values() for step in head.steps for name in step.tensors}
+    projection = {PROJECTION} if spec.embed.late is not None else set()
+    surplus = tuple(sorted(raw.keys() - names.values() - in_heads - projection))
+    _check_surplus(network, family, prefix, surplus)
     tensors = {key: _take_part(raw[name], *family.part(key)) for key, name in names.items()}
     return Checkpoint(folder, network, config, spec, tensors, surplus, raw, files)
 

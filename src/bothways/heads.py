@@ -105,6 +105,8 @@ def dense(engine: Engine, folder: Path, spec: DenseSpec) -> Head:
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (spec.out_features, spec.in_features)}
     if spec.bias:
         shapes["linear.bias"] = (spec.out_features,)
+    if spec.residual and spec.in_features != spec.out_features:
+        shapes["residual.weight"] = (spec.out_features, spec.in_features)
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape:
@@ -112,8 +114,15 @@ def dense(engine: Engine, folder: Path, spec: DenseSpec) -> Head:
     bias = tensors["linear.bias"].float32() if spec.bias else None
     weight, name = tensors["linear.weight"].float32(), spec.activation
     if name in ("identity", *ACTIVATIONS):
-        return engine.linear(weight, bias, name)
-    return _by_row(engine.linear(weight, bias), activation(name))
+        layer = engine.linear(weight, bias, name)
+    else:
+        layer = _by_row(engine.linear(weight, bias), activation(name))
+    if not spec.residual:
+        return layer
+    if "residual.weight" not in shapes:
+        return lambda vectors: layer(vectors) + vectors
+    residual = engine.linear(tensors["residual.weight"].float32(), None)
+    return lambda vectors: layer(vectors) + residual(vectors)
 
 
 def _by_row(linear: Head, activation: Head) -> Head:

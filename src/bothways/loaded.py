@@ -103,9 +103,9 @@ class Loaded:
             f"{engine.name} {engine.level} {engine.dtype}, {engine.threads} threads)"
         )
 
-    def _scorer(self, task: str) -> Scorer:
+    def _scorer(self, task: str, spoken: str = "") -> Scorer:
         """What computes a task's head, or a TaskError where the checkpoint has none; loaded once for all tasks."""
-        kind = check_task(task, self.spec)
+        kind = check_task(task, self.spec, spoken)
         if kind not in self._scorers:
             made = Scorer(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens, kind)
             self._scorers.setdefault(kind, made)

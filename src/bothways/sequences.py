@@ -29,6 +29,8 @@ class Sequence:
         ids: (n,) rows of the word table.
         token_types: (n,) rows of the token type table.
         truncated: How many of the text's tokens were cut off.
+        keys: How many tokens, the first ones, are seen by all; the others see these and are seen by none, not even by
+            themselves. None where all tokens see each other.
     """
 
     ids: IntArray
@@ -36,6 +38,7 @@ class Sequence:
     truncated: int = 0
     _source: tokenizers.Encoding | Unpacked | None = field(default=None, repr=False)
     _kept: _Indices | None = field(default=None, repr=False)
+    keys: int | None = None
 
     def __len__(self) -> int:
         """The number of tokens."""

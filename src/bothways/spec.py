@@ -20,9 +20,12 @@ __all__ = [
     "EmbedSpec",
     "HeadRows",
     "HeadSpec",
+    "LateSpec",
     "RelativeVectors",
     "Rotary",
+    "SideSpec",
     "Spec",
+    "SpladeSpec",
     "StepSpec",
 ]
 
@@ -41,13 +44,68 @@ HeadRows = Literal["first", "mean", "pooled", "all"]
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """A linear layer behind the pooling (sentence-transformers' Dense module)."""
+    """A linear layer behind the pooling, or of every token (sentence-transformers' Dense module).
+
+    Attributes:
+        folder: Where its weights are, below the checkpoint's folder.
+        residual: Whether its input is added to its output, through a second matrix where their sizes differ.
+    """
 
     folder: str
     in_features: int
     out_features: int
     bias: bool
     activation: str
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class SpladeSpec:
+    """How the scores of a masked language model become weights of terms (sentence-transformers' SpladePooling).
+
+    Attributes:
+        pooling: A term's weight is the "max" or the "sum" of its weights at all tokens.
+        activation: At one token, "relu" is log(1 + relu(score)), and "log1p_relu" the same log once more.
+    """
+
+    pooling: Literal["max", "sum"] = "max"
+    activation: Literal["relu", "log1p_relu"] = "relu"
+
+
+@dataclass(frozen=True)
+class SideSpec:
+    """How a checkpoint of ColBERT's kind takes texts of one side, queries or documents.
+
+    Attributes:
+        marker: What stands behind the first token, one token where the vocabulary has it; "" for nothing.
+        max_tokens: The tokens of a text, marker and special tokens included; None for the checkpoint's usual limit.
+        skip: The tokens whose vectors are left out.
+        fill_to: Shorter texts are filled up to so many tokens.
+        fill_token: What they are filled with; None for the tokenizer's mask.
+        attend: Whether a text's tokens see those that it is filled with.
+    """
+
+    marker: str = ""
+    max_tokens: int | None = None
+    skip: tuple[str, ...] = ()
+    fill_to: int = 0
+    fill_token: str | None = None
+    attend: bool = False
+
+
+@dataclass(frozen=True)
+class LateSpec:
+    """How a checkpoint of ColBERT's kind (late interaction) makes a vector of every token.
+
+    Attributes:
+        dense: Linear layers that every token's vector goes through, in order.
+        normalize: Scale every vector to length 1.
+    """
+
+    query: SideSpec
+    document: SideSpec
+    dense: tuple[DenseSpec, ...] = ()
+    normalize: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,9 +121,11 @@ class EmbedSpec:
         prompts: Prompt texts by name, put in front of a text.
         default_prompt: The name of the prompt used when none is asked for.
         dimensions: Keep only the first so many values (a Matryoshka checkpoint's choice).
-        similarity: "cosine", "dot", "euclidean" or "manhattan".
+        similarity: "cosine", "dot", "euclidean" or "manhattan"; with `late`, "maxsim" or "meanmaxsim".
         max_tokens: The length limit that the checkpoint sets for embedding, or None.
         lower_case: Lower-case the text before it is tokenized.
+        splade: How a text's terms are weighted, where the checkpoint is made for that.
+        late: How token vectors are made, where the checkpoint is made for comparing those.
     """
 
     pooling: tuple[str, ...] = ("mean",)
@@ -79,6 +139,8 @@ class EmbedSpec:
     similarity: str = "cosine"
     max_tokens: int | None = None
     lower_case: bool = False
+    splade: SpladeSpec | None = None
+    late: LateSpec | None = None
 
     @property
     def usual_prompt(self) -> str:

@@ -69,6 +69,7 @@ def command(*, job: Job, question: str | None, question_column: str | None, wind
         )
         return ([dataclasses.replace(best, others=()), *best.others] for best in answers)
 
-    job.run(
-        job.source(question_column), _ANSWERS if question_column is None else _ANSWERS_TO_MANY, task, most=MAX_TOKENS
-    )
+    def limit(encoder: Encoder) -> int:
+        return min(MAX_TOKENS, encoder.tokenizer.max_tokens)
+
+    job.run(job.source(question_column), _ANSWERS if question_column is None else _ANSWERS_TO_MANY, task, limit=limit)

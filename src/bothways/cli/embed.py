@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bothways.cli.embed_kinds import check_kind, run_kind
 from bothways.cli.files import Texts
 from bothways.cli.options import (
     ModelChoice,
@@ -23,6 +24,7 @@ from bothways.cli.output import Vector, Writer, open_file, open_stdout, to_termi
 from bothways.cli.progress import Progress
 from bothways.cli.ranges import RANGED, quantized
 from bothways.cli.sources import check_output_name, check_target, chosen_texts, source_options
+from bothways.cli.tasks import Job
 from bothways.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _FEW_TEXTS = 100  # fewer give int8 ranges that later texts will often exceed; s
 @click.option("--output", "output_name", metavar="FILE", help=".npy .jsonl .parquet")
 @model_options
 @click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Tokens computed at a time.")
+@click.option("--sparse", is_flag=True, help="Give weighted terms, by a masked language model (SPLADE).")
+@click.option("--tokens", is_flag=True, help="Give a vector for each token (ColBERT).")
 @click.option(
     "--pooling", multiple=True, metavar="NAME", help="How token vectors become one; several are concatenated."
 )
@@ -65,6 +69,8 @@ def command(
     column: str | None,
     output_name: str | None,
     batch_tokens: int | None,
+    sparse: bool,
+    tokens: bool,
     window: bool,
     quiet: bool,
     as_json: bool,
@@ -73,9 +79,27 @@ def command(
     """Turn texts into embeddings.
 
     Texts come from the command line or from --input. Embeddings go to --output, or to standard output: as a table
-    on a terminal, as JSON lines anywhere else.
+    on a terminal, as JSON lines anywhere else. --sparse and --tokens go to .jsonl and .parquet files only.
     """
     _check_usage(output_name, window, how)
+    if sparse and tokens:
+        raise click.UsageError("give --sparse or --tokens, not both")
+    if sparse or tokens:
+        kind = "sparse" if sparse else "tokens"
+        check_kind(kind, {**how, "window": window}, output_name)
+        given = (
+            choice,
+            texts,
+            input_name,
+            format,
+            column,
+            output_name,
+            batch_tokens,
+            how["truncation"],
+            quiet,
+            as_json,
+        )
+        return run_kind(Job(*given), kind, how)
     source = chosen_texts(texts, input_name, column, format)
     output = None if output_name is None else Path(output_name)
     if output is not None:

@@ -77,6 +77,15 @@ class Shape:
                     raise BothwaysError(f"a {name} is {value}, which JSON can't carry; are the weights sound?")
         return {**dict(zip(self.given, given, strict=True)), self.found: found}
 
+    def arrow_row(self, given: tuple[str, ...], results: list[Any]) -> dict[str, Any]:
+        """A text's results as a Parquet file has them."""
+        return self.row(given, results)
+
+    def arrow_type(self, arrow: Any) -> Any:
+        """The type of a Parquet file's column of results."""
+        types = {str: arrow.string(), float: arrow.float64(), int: arrow.int64()}
+        return arrow.list_(arrow.struct([(name, types[kind]) for name, kind in self.fields.items()]))
+
 
 class Writer(Sink, ABC):
     """Takes texts with their results, in order."""
@@ -107,16 +116,14 @@ class _ParquetWriter(Writer):
         parquet = import_parquet()
         import pyarrow
 
-        types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
-        result = pyarrow.struct([(name, types[kind]) for name, kind in shape.fields.items()])
         texts = [(name, pyarrow.string()) for name in shape.given]
         self._arrow = pyarrow
-        self._schema = pyarrow.schema([*texts, (shape.found, pyarrow.list_(result))])
+        self._schema = pyarrow.schema([*texts, (shape.found, shape.arrow_type(pyarrow))])
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[dict[str, Any]] = []
 
     def write(self, given: tuple[str, ...], results: list[Any]) -> None:
-        self._rows.append(self._shape.row(given, results))
+        self._rows.append(self._shape.arrow_row(given, results))
         if len(self._rows) == _PARQUET_ROWS:
             self.finish()
 

@@ -76,7 +76,7 @@ class Job:
         task: Callable[[Encoder, Iterator[_Row], Progress], Iterable[list[Any]]],
         *,
         also: _Row = (),
-        most: int | None = None,
+        limit: Callable[[Encoder], int] | None = None,
     ) -> None:
         """Stream the source's rows through a task, and put each row back beside its results.
 
@@ -85,7 +85,7 @@ class Job:
             shape: How results are written.
             task: Gives the results of the rows that it reads.
             also: What every row is read with besides.
-            most: The most tokens that the task takes where the checkpoint takes more.
+            limit: The tokens that the task takes where no option says otherwise; None for the tokenizer's own limit.
         """
         encoder = self.load()
         ahead: deque[tuple[_Row, int]] = deque()
@@ -102,14 +102,19 @@ class Job:
             for results in task(encoder, read(), progress):
                 row, progress.place = ahead.popleft()
                 writer.write(row, results)
-        self.report(source, progress, encoder, most)
+        self.report(source, progress, encoder, limit)
 
-    def report(self, source: Texts, progress: Progress, encoder: Encoder, most: int | None = None) -> None:
+    def report(
+        self,
+        source: Texts,
+        progress: Progress,
+        encoder: Encoder,
+        limit: Callable[[Encoder], int] | None = None,
+    ) -> None:
         """Say what was cut, and what was written."""
         if not self.quiet:
-            own = encoder.tokenizer.max_tokens
-            limit = self.choice.max_length or (own if most is None else min(most, own))
-            progress.note_truncated(limit)
+            usual = encoder.tokenizer.max_tokens if limit is None else limit(encoder)
+            progress.note_truncated(self.choice.max_length or usual)
             if not progress.texts:
                 click.echo(f"note: {source.name} holds no texts", err=True)
             if self.output is not None:

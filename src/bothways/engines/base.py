@@ -45,7 +45,10 @@ class Engine(Protocol):
     def encode(
         self, batch: TokenBatch, *, rows: Rows = "all", hidden_states: bool = False, attentions: bool = False
     ) -> Hidden:
-        """Compute a batch. A sequence's result never depends on what else is in the batch."""
+        """Compute a batch. A sequence's result never depends on what else is in the batch.
+
+        A token sees its sequence's tokens, of which `batch.keys` may say that only the first so many are seen.
+        """
         ...
 
     def linear(

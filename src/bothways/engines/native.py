@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 import bothways._native as _native
 from bothways.arrays import FloatArray
@@ -18,7 +19,7 @@ from bothways.errors import DeviceError
 from bothways.safetensors import Tensor
 from bothways.spec import Rotary, Spec
 
-__all__ = ["NativeEngine", "level_in_force"]
+__all__ = ["NativeEngine", "level_in_force", "maxsim"]
 
 #: What is read where the checkpoint has it.
 _TABLES = ("embeddings.word", "embeddings.position", "embeddings.token_type")
@@ -35,6 +36,25 @@ def level_in_force() -> str:
         return _native.level(wanted)
     except ValueError as error:
         raise DeviceError(f"BOTHWAYS_LEVEL={wanted}: {error}; unset it to use the best level") from None
+
+
+def maxsim(
+    queries: FloatArray,
+    query_starts: npt.NDArray[np.int64],
+    documents: FloatArray,
+    document_starts: npt.NDArray[np.int64],
+    *,
+    threads: int | None,
+) -> FloatArray:
+    """Score texts by their vectors, end to end (T, D) with each one's start and the end: see csrc/maxsim.h."""
+    return _native.maxsim(
+        queries,
+        query_starts,
+        documents,
+        document_starts,
+        level=level_in_force(),
+        threads=threads or default_threads()[0],
+    )
 
 
 def _network(spec: Spec) -> _native.Network:
@@ -142,6 +162,7 @@ class NativeEngine:
             batch.positions,
             batch.token_types,
             batch.starts,
+            keys=batch.keys,
             rows=rows,
             hidden_states=hidden_states,
             attentions=attentions,

@@ -25,15 +25,16 @@ def available_tasks(spec: Spec) -> tuple[str, ...]:
     return ("encode", "embed", "similarity", *(task for task in TASKS if not _reason(task, spec)))
 
 
-def check_task(task: str, spec: Spec) -> str:
-    """Return the head that a task needs.
+def check_task(task: str, spec: Spec, spoken: str = "") -> str:
+    """Return the head that a task needs; `spoken` is what a message calls it, where that is not its name.
 
     Raises:
         TaskError: The checkpoint does not carry it, or it is of another use; the message names what it can do.
     """
     reason = _reason(task, spec)
     if reason:
-        raise TaskError(f"this checkpoint can't {task}: {reason}; it can {', '.join(available_tasks(spec))}")
+        able = ", ".join(available_tasks(spec))
+        raise TaskError(f"this checkpoint can't {spoken or task}: {reason}; it can {able}")
     return TASKS[task]
 
 

@@ -6,10 +6,10 @@ Letters: T tokens, B texts or sequences of a batch, H hidden, D values of an emb
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,17 @@ from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
-from bothways.errors import CheckpointError, InputError
+from bothways.errors import CheckpointError, InputError, TaskError
 from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
-from bothways.spec import Spec
+from bothways.spec import EmbedSpec, Spec
 from bothways.tasks.inputs import Truncation, flag, read_truncation, shown
+from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Embedder", "EmbedOptions", "token_limit"]
+__all__ = ["EmbedOptions", "Embedder", "embedding_kind", "token_limit"]
 
 _ADVICE = 'truncation="window" to embed all of them, or '
 
@@ -89,7 +90,7 @@ class Embedder:
         check_precision(precision)
         truncation = read_truncation(truncation)
         poolings = embed.pooling if pooling is None else choose_poolings(pooling)
-        prefix = self._prompt(prompt, prompt_name)
+        prefix = choose_prompt(embed, prompt, prompt_name)
         max_tokens = max_length or token_limit(self._spec, self._tokenizer)
         size = self._size(poolings, dimensions)
         return EmbedOptions(
@@ -123,22 +124,6 @@ class Embedder:
             )
         blocks = self._blocks(texts, options)
         return (row for block in blocks for row in quantize(block, options.precision, options.ranges))
-
-    def _prompt(self, prompt: str | None, name: str | None) -> str:
-        embed = self._spec.embed
-        for option, value in (("prompt", prompt), ("prompt_name", name)):
-            if not isinstance(value, str | None):
-                raise InputError(f"{option} is {shown(value)}; it must be a string, or None")
-        if prompt is not None:
-            return prompt
-        name = embed.default_prompt if name is None else name
-        if name is None:
-            return ""
-        if name not in embed.prompts:
-            known = ", ".join(sorted(embed.prompts))
-            hint = "" if all(embed.prompts.values()) else " (empty unless the checkpoint fills them)"
-            raise InputError(f"prompt_name {name!r} is unknown; known: {known}{hint}")
-        return embed.prompts[name]
 
     def _skip(self, prompt: str, max_tokens: int, truncation: Truncation) -> int:
         """Count the prompt's tokens where the pooling leaves them out: its leading special token, not its last."""
@@ -183,7 +168,7 @@ class Embedder:
         """Embed texts in order, a block (some B, D) at a time."""
         pooled = self._pooled_windows if options.truncation == "window" else self._pooled
         report = Report(options.progress, options.max_tokens, _ADVICE)
-        for sequences, vectors in pooled(_prompted(texts, options.prompt), options):
+        for sequences, vectors in pooled(prompted(texts, options.prompt), options):
             block = self._finished(vectors, options)
             report.add(len(block), sum(sequence.truncated > 0 for sequence in sequences), sequences)
             yield block
@@ -253,16 +238,38 @@ class Embedder:
         return normalize(vectors) if options.normalize else vectors
 
 
+def embedding_kind(
+    embed: EmbedSpec, *, sparse: bool, tokens: bool, given: Mapping[str, Any]
+) -> Literal["dense", "sparse", "tokens"]:
+    """Decide what a call asks for; `given` is the options that one dense vector a text has, by name.
+
+    Raises:
+        InputError: The options don't go together.
+        TaskError: One dense vector a text is asked of a checkpoint that is not made for it.
+    """
+    if sparse and tokens:
+        raise InputError("sparse=True and tokens=True are two kinds of embedding; ask for one at a time")
+    if not sparse and not tokens:
+        if given["pooling"] is None and (embed.splade is not None or embed.late is not None):
+            own = "sparse" if embed.splade is not None else "tokens"
+            raise TaskError(
+                f"this checkpoint is not made for one dense vector a text; pass {own}=True, or name a pooling for the "
+                "mere network's vectors"
+            )
+        return "dense"
+    kind: Literal["sparse", "tokens"] = "sparse" if sparse else "tokens"
+    for name, value in given.items():
+        usual = value is None or (name == "precision" and isinstance(value, str) and value == "float32")
+        also = (name == "normalize" and tokens) or (name == "truncation" and not isinstance(value, str))
+        if not usual and not also:
+            raise InputError(f"{name}={shown(value)} is for one dense vector a text, not for {kind}=True; leave it out")
+    return kind
+
+
 def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
     """The tokens that embedding takes of a text, special ones included, where no call says otherwise."""
     # As in sentence-transformers, max_seq_length wins over the tokenizer's own limit, even where it is larger.
     return min(spec.embed.max_tokens or tokenizer.max_tokens, spec.max_tokens)
-
-
-def _prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
-    if not prompt:
-        return texts
-    return (prompt + text for text in texts)
 
 
 def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:

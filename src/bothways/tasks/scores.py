@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bothways import stream
-from bothways.arrays import FloatArray
+from bothways.arrays import FloatArray, IntArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine, Rows
@@ -27,12 +28,12 @@ from bothways.spec import HeadSpec
 from bothways.tasks.report import Progress, Report
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Limits", "Scored", "Scorer"]
+__all__ = ["Fold", "Limits", "Pick", "Scored", "Scorer"]
 
 
 _Text = TypeVar("_Text")
 
-# Rows whose scores are there at once before `Pick.best` keeps little of them: a vocabulary's take up to a megabyte.
+# Rows whose scores are there at once before little is kept of them: one row's of a vocabulary take up to a megabyte.
 _ROWS = 64
 
 
@@ -47,6 +48,21 @@ class Pick:
 
     rows: Callable[[Sequence], npt.NDArray[np.intp]]
     best: Callable[[FloatArray], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is wanted of all rows of a sequence together, by a head that takes all rows.
+
+    Attributes:
+        add: (what the rows before came to, a row's scores (C,)) -> what they come to with it; may write to the first.
+        end: What all rows came to -> what is kept of it.
+        begin: The first row's scores -> what it comes to.
+    """
+
+    add: Callable[[FloatArray, FloatArray], FloatArray]
+    end: Callable[[FloatArray], npt.NDArray[np.float64]]
+    begin: Callable[[FloatArray], FloatArray] = np.copy
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ class Scored:
     Attributes:
         number: Which text it is.
         sequences: The text's sequences: itself, its windows, or its pairs with something else.
-        scores: For each sequence, (C,) or, of a head that scores all rows, (n, C) or what was picked.
+        scores: For each sequence, (C,) or, of a head that scores all rows, (n, C) or what was picked or kept of them.
     """
 
     number: int
@@ -96,7 +112,7 @@ class Scorer:
     def _head(self) -> Head:
         return head(self._engine, self._checkpoint, self.spec)
 
-    def score(self, texts: Iterable[Text], limits: Limits) -> Iterator[Scored]:
+    def score(self, texts: Iterable[Text], limits: Limits, *, pick: Fold | None = None) -> Iterator[Scored]:
         """Score texts and pairs, each as one sequence."""
 
         def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
@@ -104,7 +120,7 @@ class Scorer:
                 chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
             )
 
-        return self.run(texts, tokenize, lambda: 1, limits)
+        return self.run(texts, tokenize, lambda: 1, limits, pick=pick)
 
     def score_pieces(
         self,
@@ -143,7 +159,7 @@ class Scorer:
         size: Callable[[], int],
         limits: Limits,
         *,
-        pick: Pick | None = None,
+        pick: Pick | Fold | None = None,
         advice: str = "",
     ) -> Iterator[Scored]:
         """Score texts that are one or more sequences each.
@@ -179,7 +195,7 @@ class Scorer:
                 yield text
         report.close()
 
-    def _compute(self, sequences: list[Sequence], pick: Pick | None) -> list[npt.NDArray[Any]]:
+    def _compute(self, sequences: list[Sequence], pick: Pick | Fold | None) -> list[npt.NDArray[Any]]:
         batch = pack(sequences, self._checkpoint.spec)
         if self.spec.rows != "all":
             one: Rows = "mean" if self.spec.rows == "mean" else "first"
@@ -189,11 +205,42 @@ class Scorer:
             return list(pool_batch(self._head(rows), batch.starts, ("mean",)))  # B of (C,)
         if pick is None:
             return np.split(self._head(rows), batch.starts[1:-1])  # B of (n, C)
+        if isinstance(pick, Fold):
+            return self._fold(rows, batch.starts[1:], pick)
         wanted = [start + pick.rows(sequence) for start, sequence in zip(batch.starts, sequences, strict=False)]
         rows = rows[np.concatenate(wanted)]
         # Rows of several texts at once: each pass through a vocabulary's weights costs more than computing with them.
-        kept = [pick.best(self._head(rows[n : n + _ROWS])) for n in range(0, len(rows), _ROWS)]
+        kept = [pick.best(scores) for scores in self._blocks(rows)]
         return np.split(np.concatenate(kept), np.cumsum([len(own) for own in wanted])[:-1])
+
+    def _fold(self, rows: FloatArray, ends: IntArray, fold: Fold) -> list[npt.NDArray[Any]]:
+        """Take rows (T, H) block by block to their scores, and these row by row to what their sequence comes to."""
+        kept: list[npt.NDArray[Any]] = []
+        total: FloatArray | None = None
+        for number, scores in enumerate(chain.from_iterable(self._blocks(rows)), 1):
+            total = fold.begin(scores) if total is None else fold.add(total, scores)
+            if number == ends[len(kept)]:
+                kept.append(fold.end(total))
+                total = None
+        return kept
+
+    def _blocks(self, rows: FloatArray) -> Iterator[FloatArray]:
+        """Take rows (T, H) to their scores, some (r, C) at a time, each by a thread of its own a few ahead."""
+        blocks = [rows[n : n + _ROWS] for n in range(0, len(rows), _ROWS)]
+        if len(blocks) < 2 or self._engine.threads < 2:
+            yield from map(self._head, blocks)
+            return
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        # The executor belongs to this batch: nothing is shared between callers or inherited by a fork.
+        with ThreadPoolExecutor(self._engine.threads, thread_name_prefix="bothways-head") as executor:
+            ahead: deque[Future[FloatArray]] = deque()
+            for block in blocks:
+                if len(ahead) == self._engine.threads:
+                    yield ahead.popleft().result()
+                ahead.append(executor.submit(self._head, block))
+            for scores in ahead:
+                yield scores.result()
 
 
 def _check(text: Scored) -> None:

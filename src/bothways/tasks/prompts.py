@@ -1,0 +1,38 @@
+"""What is put in front of texts: the checkpoint's prompts, or the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bothways.errors import InputError
+from bothways.spec import EmbedSpec
+from bothways.tasks.inputs import shown
+
+__all__ = ["choose_prompt", "prompted"]
+
+
+def choose_prompt(embed: EmbedSpec, prompt: str | None, name: str | None) -> str:
+    """The text to put in front: `prompt`, else the checkpoint's of that name, else its default one.
+
+    Raises:
+        InputError: One of the two is no string, or the checkpoint has no prompt of that name.
+    """
+    for option, value in (("prompt", prompt), ("prompt_name", name)):
+        if not isinstance(value, str | None):
+            raise InputError(f"{option} is {shown(value)}; it must be a string, or None")
+    if prompt is not None:
+        return prompt
+    if name is None:
+        return embed.usual_prompt
+    if name not in embed.prompts:
+        known = ", ".join(sorted(embed.prompts))
+        hint = "" if all(embed.prompts.values()) else " (empty unless the checkpoint fills them)"
+        raise InputError(f"prompt_name {name!r} is unknown; known: {known}{hint}")
+    return embed.prompts[name]
+
+
+def prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
+    """The texts with a prompt in front of each."""
+    if not prompt:
+        return texts
+    return (prompt + text for text in texts)
