@@ -4,52 +4,22 @@
 #include <cstring>
 
 #include "float_mode.h"
+#include "row_block.h"
 
 namespace bothways {
-namespace {
-
-constexpr int kBlockRows = 128;
-
-// Plain rows to groups of columns, with zeros past the columns.
-void to_floats(const float* x, int rows, int columns, float* out) {
-  for (int column = 0; column < columns; column += kGroup) {
-    const int count = std::min(kGroup, columns - column);
-    for (int row = 0; row < rows; row++, out += kGroup) {
-      std::memcpy(out, x + (ptrdiff_t)row * columns + column, count * sizeof(float));
-      std::fill(out + count, out + kGroup, 0.0f);
-    }
-  }
-}
-
-}  // namespace
 
 Head::Head(const float* weight, const float* bias, int columns, int depth, const Kernels& kernels)
     : kernels_(kernels), matrix_(pack_matrix(weight, bias, columns, depth, kernels)) {}
 
 void Head::apply(const float* x, int rows, float* out) const {
   const FloatMode mode;
-  const int columns = matrix_.columns, depth = matrix_.depth, stride = whole_groups(columns);
-  Buffer floats(floats_bytes(kBlockRows, depth)), operand(kernels_.operand_bytes(kBlockRows, depth));
-  Buffer sums(sizeof(float) * kBlockRows * stride), scratch(kernels_.linear_scratch(depth));
-  for (int begin = 0; begin < rows; begin += kBlockRows) {
-    const int block = std::min(kBlockRows, rows - begin);
-    to_floats(x + (ptrdiff_t)begin * depth, block, depth, floats.floats());
-    kernels_.convert({.floats = floats.floats(), .rows = block, .columns = depth, .operand = operand.data()});
-    std::memset(sums.data(), 0, sums.bytes());
-    kernels_.linear({.x = operand.data(),
-                     .weight = matrix_.packed,
-                     .bias = matrix_.bias.floats(),
-                     .rows = block,
-                     .columns = columns,
-                     .depth = depth,
-                     .activation = Activation::none,
-                     .into = Into::hidden,
-                     .out = sums.data(),
-                     .stride = stride,
-                     .scratch = scratch.data()});
-    for (int row = 0; row < block; row++)
-      std::memcpy(out + (ptrdiff_t)(begin + row) * columns, sums.floats() + (ptrdiff_t)row * stride,
-                  columns * sizeof(float));
+  const ptrdiff_t columns = matrix_.columns, depth = matrix_.depth;
+  RowBlock block(matrix_.columns, matrix_.depth, kernels_);
+  for (int begin = 0; begin < rows; begin += RowBlock::kRows) {
+    const int count = std::min(RowBlock::kRows, rows - begin);
+    const float* sums = block.multiply(x + begin * depth, nullptr, count, matrix_);
+    for (int row = 0; row < count; row++)
+      std::memcpy(out + (begin + row) * columns, sums + (ptrdiff_t)row * block.stride, columns * sizeof(float));
   }
 }
 
