@@ -29,6 +29,7 @@ def test_the_public_names_are_these() -> None:
         "Label",
         "ModelNotFound",
         "OutOfMemory",
+        "Pair",
         "Ranked",
         "ServerError",
         "Span",
@@ -36,6 +37,10 @@ def test_the_public_names_are_these() -> None:
         "TaskError",
         "UnsupportedModel",
         "__version__",
+        "community_detection",
+        "mine_hard_negatives",
+        "paraphrase_mining",
+        "semantic_search",
     ]
     assert bothways.__all__ == sorted(bothways.__all__)
 

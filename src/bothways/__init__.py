@@ -14,6 +14,9 @@ from bothways.errors import (
     TaskError,
     UnsupportedModel,
 )
+from bothways.mining.communities import community_detection
+from bothways.mining.negatives import mine_hard_negatives
+from bothways.mining.search import Pair, paraphrase_mining, semantic_search
 from bothways.spec import EmbedSpec, HeadSpec, Spec
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
@@ -36,6 +39,7 @@ __all__ = [
     "Label",
     "ModelNotFound",
     "OutOfMemory",
+    "Pair",
     "Ranked",
     "ServerError",
     "Span",
@@ -43,6 +47,10 @@ __all__ = [
     "TaskError",
     "UnsupportedModel",
     "__version__",
+    "community_detection",
+    "mine_hard_negatives",
+    "paraphrase_mining",
+    "semantic_search",
 ]
 
 if TYPE_CHECKING:

@@ -185,7 +185,7 @@ class Encoder(Loaded):
         The measure is the checkpoint's (`spec.embed.similarity`); distances are negative.
         """
         first, second = (vectors(values, name, self.embed) for name, values in (("a", a), ("b", b)))
-        return similarities(first, second, self.spec.embed.similarity, self.engine)
+        return similarities(first, second, self.spec.embed.similarity, self.engine.threads)
 
     @each(inputs.text_list, inputs.texts_and_pairs)
     def classify(
