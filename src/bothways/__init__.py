@@ -14,6 +14,7 @@ from bothways.errors import (
     TaskError,
     UnsupportedModel,
 )
+from bothways.inspection import Inspection, inspect
 from bothways.mining.communities import community_detection
 from bothways.mining.negatives import mine_hard_negatives
 from bothways.mining.search import Pair, paraphrase_mining, semantic_search
@@ -36,6 +37,7 @@ __all__ = [
     "Fill",
     "HeadSpec",
     "InputError",
+    "Inspection",
     "Label",
     "ModelNotFound",
     "OutOfMemory",
@@ -48,6 +50,7 @@ __all__ = [
     "UnsupportedModel",
     "__version__",
     "community_detection",
+    "inspect",
     "mine_hard_negatives",
     "paraphrase_mining",
     "semantic_search",

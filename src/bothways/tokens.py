@@ -183,6 +183,11 @@ class Tokenizer:
         return [each and Sequence(each[0], self._zeros[: len(each[0])], each[1]) for each in found]
 
     @property
+    def has_fast_path(self) -> bool:
+        """Whether the ids of most texts come from the native core, once enough of them have come."""
+        return self._fast is not None
+
+    @property
     def _fast(self) -> FastWordPiece | None:
         from bothways.wordpiece import FastWordPiece
 
