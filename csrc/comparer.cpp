@@ -29,16 +29,24 @@ Matrix pack(const Vectors& vectors, int64_t begin, int count, int depth, const K
   return pack_matrix(scaled.data(), nullptr, count, depth, kernels);
 }
 
-// Sums in eight lanes, always the same ones, as the compiler may not change the order itself.
-double length(const float* row, int depth) {
-  double lanes[8] = {};
+// Sums in sixteen lanes, always the same ones, as the compiler may not change the order itself.
+template <class Number>
+double sum_of_squares(const float* row, int depth) {
+  constexpr int kLanes = 16;
+  Number lanes[kLanes] = {};
   int k = 0;
-  for (; k + 8 <= depth; k += 8)
-    for (int i = 0; i < 8; i++) lanes[i] += (double)row[k + i] * row[k + i];
-  for (; k < depth; k++) lanes[0] += (double)row[k] * row[k];
+  for (; k + kLanes <= depth; k += kLanes)
+    for (int i = 0; i < kLanes; i++) lanes[i] += (Number)row[k + i] * (Number)row[k + i];
+  for (; k < depth; k++) lanes[0] += (Number)row[k] * (Number)row[k];
   double sum = 0;
-  for (double lane : lanes) sum += lane;
-  return std::sqrt(sum);
+  for (Number lane : lanes) sum += (double)lane;
+  return sum;
+}
+
+// In float32 where squares are far from both of its ends.
+double length(const float* row, int depth) {
+  const double sum = sum_of_squares<float>(row, depth);
+  return std::sqrt(sum > 1e-20 && sum < 1e30 ? sum : sum_of_squares<double>(row, depth));
 }
 
 bool any_reaches(const float* scores, const float* floors, int count) {

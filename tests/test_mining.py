@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -191,3 +194,34 @@ def test_other_threads_run_meanwhile():
     done.set()
     thread.join()
     assert len(ticks) > 5
+
+
+def test_ctrl_c_ends_a_long_search(tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", np.zeros((300_000, 64), np.float32))  # a minute's work and more
+    program = (
+        "import sys, numpy, bothways; vectors = numpy.load(sys.argv[1], mmap_mode='r')\n"
+        "print('ready', flush=True)\n"
+        "try: bothways.semantic_search(vectors, vectors)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "vectors.npy")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # so that the core is at work
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == "interrupted\n"
+
+
+def test_memory_is_bounded_by_the_chunk(tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", random(60_000, 256).astype(np.float16))  # 61 MB as float32
+    program = (
+        "import resource, sys, numpy, bothways; vectors = numpy.load(sys.argv[1], mmap_mode='r')\n"
+        "def search(n): bothways.semantic_search(vectors[:9], vectors[:n], chunk_size=2000, threads=1)\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "search(4000); before = peak(); search(60_000); print(peak() - before)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "vectors.npy")], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 45_000  # KiB; 30,000 of them are the file's own pages

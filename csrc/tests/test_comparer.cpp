@@ -114,7 +114,7 @@ void test_ranks() {
 void test_lengths(Comparer& comparer) {
   check::at("lengths");
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (int depth : {1, 7, 8, 19}) {
+  for (int depth : {1, 7, 16, 19, 384}) {
     Floats rows(3 * depth, 3e38f);
     rows[depth] = nan;
     rows[3 * depth - 1] = -INFINITY;
@@ -123,6 +123,17 @@ void test_lengths(Comparer& comparer) {
     const double expected = 3e38 * std::sqrt(depth);
     CHECK(std::abs(lengths[0] - expected) < 1e-6 * expected, depth, lengths[0]);
     CHECK(!std::isfinite(lengths[1]) && !std::isfinite(lengths[2]), depth);
+    for (float size : {1e-30f, 1e-3f, 1.0f, 1e18f}) {
+      Random random(depth);
+      Floats row = random.floats(depth);
+      double sum = 0;
+      for (float& x : row) {
+        x *= size;
+        sum += (double)x * x;
+      }
+      comparer.lengths(row.data(), 1, depth, lengths);
+      CHECK(std::abs(lengths[0] - std::sqrt(sum)) <= (depth + 4) * kUnit * std::sqrt(sum), depth, size, lengths[0], sum);
+    }
   }
 }
 

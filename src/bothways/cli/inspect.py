@@ -129,8 +129,9 @@ def _print_tokens(text: Text) -> None:
     width = max((len(printable(token.token)) for token in text.tokens), default=0)
     click.echo(f"\n{shortened(text.text)}\n{'id':>8}  {'token':<{width}}  characters")
     for token in text.tokens:
-        place = "special" if token.special else f"{token.start}-{token.end}"
-        click.echo(f"{token.id:>8}  {printable(token.token):<{width}}  {place}")
+        place = f"{token.start}-{token.end}" if token.end > token.start else ""
+        special = "special" if token.special else ""
+        click.echo(f"{token.id:>8}  {printable(token.token):<{width}}  {place:<10}  {special}".rstrip())
     if text.cut_tokens:
         rest = text.text[text.kept_characters :]
         click.echo(

@@ -21,10 +21,10 @@ __all__ = ["Comparer", "Indices", "Vectors", "products"]
 
 Indices = npt.NDArray[np.int64]
 
-#: Rows of a corpus that are read at once, the values that they may have (64 MiB), and rows of queries: so a call into
+#: Rows of a corpus that are read at once, the values that they may have (16 MiB), and rows of queries: so a call into
 #: the core, which Ctrl-C has to wait for, takes a fraction of a second.
 _ROWS = 1 << 16
-_VALUES = 1 << 24
+_VALUES = 1 << 22
 _QUERY_ROWS = 512
 
 _SMALLEST_LENGTH = 1e-12  # shorter vectors are scaled as if they were so long, as in torch.nn.functional.normalize
@@ -109,7 +109,7 @@ class Comparer:
     Args:
         cosine: Scale every vector to length 1; else scores are plain products.
         threads: By default as many as an engine uses.
-        chunk_size: The most rows that are read at once; None is a choice that takes 64 MiB.
+        chunk_size: The most rows that are read at once; None is a choice that takes 16 MiB.
 
     Raises:
         DeviceError: BOTHWAYS_LEVEL can't be had here, or so many threads can't be started.

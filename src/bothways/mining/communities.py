@@ -34,7 +34,7 @@ def community_detection(
         threshold: The smallest cosine to the centre.
         min_size: The fewest vectors of a group, its centre included.
         threads: How many compute; None for as many as a model uses.
-        chunk_size: The most vectors that are looked at together; None lets a piece take 64 MiB.
+        chunk_size: The most vectors that are looked at together; None lets a piece take 16 MiB.
 
     Raises:
         InputError: A value is NaN or infinite.

@@ -72,7 +72,7 @@ def mine_hard_negatives(  # noqa: PLR0913 - the options of sentence-transformers
             indices and returns their scores, which then count instead, for positives too.
         score: "cosine", or "dot" for the vectors as they are.
         threads: How many compute; None for as many as a model uses.
-        chunk_size: The most vectors that are looked at together; None lets a piece take 64 MiB.
+        chunk_size: The most vectors that are looked at together; None lets a piece take 16 MiB.
 
     Raises:
         InputError: A value is NaN or infinite, sizes differ, or the options contradict each other.

@@ -47,7 +47,7 @@ def semantic_search(
         top_k: How many each query gets, if there are as many.
         score: "cosine", or "dot" for the vectors as they are.
         threads: How many compute; None for as many as a model uses.
-        chunk_size: The most vectors that are looked at together; None lets a piece take 64 MiB.
+        chunk_size: The most vectors that are looked at together; None lets a piece take 16 MiB.
 
     Raises:
         InputError: A value is NaN or infinite, or the two have vectors of different sizes.
@@ -83,7 +83,7 @@ def paraphrase_mining(
         max_pairs: How many pairs are kept.
         score: "cosine", or "dot" for the vectors as they are.
         threads: How many compute; None for as many as a model uses.
-        chunk_size: The most vectors that are looked at together; None lets a piece take 64 MiB.
+        chunk_size: The most vectors that are looked at together; None lets a piece take 16 MiB.
 
     Raises:
         InputError: A value is NaN or infinite.
