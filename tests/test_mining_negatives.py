@@ -200,6 +200,8 @@ def test_bad_input_is_refused(options, message):
 def test_every_anchor_needs_a_positive():
     with pytest.raises(InputError, match="there are 2 anchors and 1 positives; pass one for each"):
         mine_hard_negatives([[1.0], [2.0]], [[1.0]])
+    with pytest.raises(InputError, match="anchors has vectors of 2 values and positives of 1; both must come from one"):
+        mine_hard_negatives([[1.0, 0]], [[1.0]], absolute_margin=0.1)
     assert mine_hard_negatives([], []) == []
     assert mine_hard_negatives([[1.0, 0]], [[1.0, 0]], []) == [[]]
     assert mine_hard_negatives([[1.0, 0]], [[0, 1.0]], [[3.0, 4.0]]) == [[Ranked(0, pytest.approx(0.6))]]

@@ -166,8 +166,8 @@ class _Miner:
     def __call__(self, choice: _Choice, limits: _Limits) -> list[list[Ranked]]:
         """Choose for every anchor, once for equal ones."""
         own = _group(self._same, self._numbers[-1])
-        worst = self._worst_positives() if limits.to_positives and self._rescore is None else None
         scores, indices = self._candidates(np.fromiter(own, np.int64, len(own)), choice.range_max + self.most_positives)
+        worst = self._worst_positives() if limits.to_positives and self._rescore is None else None
         chosen: dict[int, list[Ranked]] = {}
         for (anchor, positives), row, candidates in zip(own.items(), scores, indices, strict=True):
             row = self._judge(anchor, candidates, row)
