@@ -76,11 +76,11 @@ def oracle(
     **options: Any,
 ) -> dict[tuple[int, int], list[tuple[int, float]]]:
     """For each anchor and positive, sentence-transformers' negatives and their scores."""
+    from sentence_transformers.util import hard_negatives  # before the stand-in, which is no whole package
+
     datasets = ModuleType("datasets")
     datasets.Dataset = _Rows  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", datasets)
-    from sentence_transformers.util import hard_negatives
-
     monkeypatch.setattr(hard_negatives, "is_datasets_available", lambda: True)
     found = hard_negatives.mine_hard_negatives(
         _Rows({"anchor": [str(n) for n in anchors], "positive": [str(n) for n in positives]}),
