@@ -60,6 +60,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python bench/quality.py
 	.venv-bench/bin/python bench/startup.py
 	.venv-bench/bin/python bench/scale.py
+	.venv-bench/bin/python bench/search.py
 	.venv-bench/bin/python bench/report.py
 
 .venv-bench/ready: $(SOURCES) constraints.txt examples/checkpoint.txt

@@ -6,15 +6,17 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
 
+#include "bind.h"
 #include "cpu.h"
 #include "dispatch.h"
 #include "head.h"
-#include "maxsim.h"
 #include "measure.h"
 #include "model.h"
 #include "self_test.h"
@@ -25,20 +27,6 @@ using namespace nb::literals;
 using namespace bothways;
 
 namespace {
-
-using FloatsIn = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using StartsIn = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using IntsIn = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using FloatsOut = nb::ndarray<nb::numpy, float>;
-
-// A NumPy array that owns its memory.
-FloatsOut make_array(const std::vector<size_t>& shape) {
-  size_t count = 1;
-  for (size_t extent : shape) count *= extent;
-  float* data = new float[count ? count : 1];
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  return FloatsOut(data, shape.size(), shape.data(), owner);
-}
 
 // A NumPy array that owns a vector.
 nb::ndarray<nb::numpy, int32_t, nb::ndim<1>> owned(std::vector<int32_t>&& values) {
@@ -213,30 +201,6 @@ FloatsOut apply_head(const Head& self, const FloatsIn& x) {
   return out;
 }
 
-TextVectors text_vectors(const FloatsIn& rows, const StartsIn& starts) {
-  if (rows.ndim() != 2 || starts.size() == 0 || starts.data()[0] != 0 || starts.data()[starts.size() - 1] != (int64_t)rows.shape(0))
-    throw std::invalid_argument("rows have two dimensions, and starts begin with 0 and end with their number");
-  for (size_t i = 1; i < starts.size(); i++)
-    if (starts.data()[i] < starts.data()[i - 1] || starts.data()[i] - starts.data()[i - 1] > INT32_MAX / 2)
-      throw std::invalid_argument("starts must not go down, nor up by more than 2^30");
-  return {rows.data(), starts.data(), (int64_t)starts.size() - 1};
-}
-
-FloatsOut maxsim_scores(const FloatsIn& queries, const StartsIn& query_starts, const FloatsIn& documents,
-                        const StartsIn& document_starts, const std::string& level_name, int threads) {
-  const TextVectors first = text_vectors(queries, query_starts), second = text_vectors(documents, document_starts);
-  const size_t size = queries.shape(1);
-  if (size != documents.shape(1) || size == 0 || size > INT32_MAX || threads < 1)
-    throw std::invalid_argument("queries and documents must have vectors of one size, and threads be at least 1");
-  const Kernels& table = plain_kernels(level(level_name));
-  FloatsOut scores = make_array({(size_t)first.count, (size_t)second.count});
-  {
-    nb::gil_scoped_release release;
-    maxsim(first, second, (int)size, table, threads, scores.data());
-  }
-  return scores;
-}
-
 std::u32string characters(nb::handle text) {
   std::u32string result;
   for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text.ptr()); i++)
@@ -344,12 +308,6 @@ NB_MODULE(_native, m) {
         },
         "level"_a, "dtype"_a, "tokens"_a, "heads"_a, "size"_a, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),
         "Operations a second of one thread's attention of one sequence of this shape.");
-  m.def("maxsim", &maxsim_scores, "queries"_a.noconvert(), "query_starts"_a.noconvert(), "documents"_a.noconvert(),
-        "document_starts"_a.noconvert(), nb::kw_only(), "level"_a, "threads"_a,
-        nb::sig("def maxsim(queries: numpy.typing.NDArray[numpy.float32], query_starts: numpy.typing.NDArray[numpy.int64], "
-                "documents: numpy.typing.NDArray[numpy.float32], document_starts: numpy.typing.NDArray[numpy.int64], *, "
-                "level: str, threads: int) -> numpy.typing.NDArray[numpy.float32]"),
-        "For every query and document the sum, over the query's vectors, of the largest product with one of the document's.");
   nb::class_<Network>(m, "Network", "What a network is: see Network in csrc/weights.h.")
       .def(nb::init<>())
       .def_rw("vocabulary", &Network::vocabulary)
@@ -411,4 +369,5 @@ NB_MODULE(_native, m) {
                    "bias: numpy.typing.NDArray[numpy.float32] | None, *, activation: str, level: str) -> None"))
       .def("__call__", &apply_head, "x"_a,
            nb::sig("def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]"));
+  bind_vectors(m);
 }

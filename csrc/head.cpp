@@ -4,22 +4,12 @@
 #include <cstring>
 
 #include "float_mode.h"
+#include "row_block.h"
 
 namespace bothways {
 namespace {
 
 constexpr int kBlockRows = 128;
-
-// Plain rows to groups of columns, with zeros past the columns.
-void to_floats(const float* x, int rows, int columns, float* out) {
-  for (int column = 0; column < columns; column += kGroup) {
-    const int count = std::min(kGroup, columns - column);
-    for (int row = 0; row < rows; row++, out += kGroup) {
-      std::memcpy(out, x + (ptrdiff_t)row * columns + column, count * sizeof(float));
-      std::fill(out + count, out + kGroup, 0.0f);
-    }
-  }
-}
 
 // Groups of columns to plain rows.
 void from_floats(const float* floats, int rows, int columns, float* out) {
@@ -42,7 +32,7 @@ void Head::apply(const float* x, int rows, float* out) const {
   Buffer results(kernels_.operand_bytes(kBlockRows, columns)), scratch(kernels_.linear_scratch(depth));
   for (int begin = 0; begin < rows; begin += kBlockRows) {
     const int block = std::min(kBlockRows, rows - begin);
-    to_floats(x + (ptrdiff_t)begin * depth, block, depth, floats.floats());
+    to_floats(x + (ptrdiff_t)begin * depth, nullptr, block, depth, floats.floats());
     kernels_.convert({.floats = floats.floats(), .rows = block, .columns = depth, .operand = operand.data()});
     kernels_.linear({.x = operand.data(),
                      .weight = matrix_.packed,

@@ -26,9 +26,11 @@ def test_the_public_names_are_these() -> None:
         "Fill",
         "HeadSpec",
         "InputError",
+        "Inspection",
         "Label",
         "ModelNotFound",
         "OutOfMemory",
+        "Pair",
         "Ranked",
         "ServerError",
         "Span",
@@ -37,7 +39,12 @@ def test_the_public_names_are_these() -> None:
         "TaskError",
         "UnsupportedModel",
         "__version__",
+        "community_detection",
+        "inspect",
         "maxsim",
+        "mine_hard_negatives",
+        "paraphrase_mining",
+        "semantic_search",
     ]
     assert bothways.__all__ == sorted(bothways.__all__)
 

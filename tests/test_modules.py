@@ -129,7 +129,7 @@ def test_length_limit_and_lower_casing_are_read(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("kind", ["WordEmbeddings", "LSTM", "LayerNorm", "Router"])
 def test_a_module_that_is_not_computed_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(UnsupportedModel, match=rf"uses the module '.*{kind}'; supported are Transformer, MLMTransformer, StaticEmb"):
+    with pytest.raises(UnsupportedModel, match=rf"uses the module '.*{kind}'; supported are Transformer, MLM"):
         read_embed_spec(write(tmp_path, {"modules.json": modules("Transformer", kind)}))
 
 

@@ -14,6 +14,10 @@ from bothways.errors import (
     TaskError,
     UnsupportedModel,
 )
+from bothways.inspection import Inspection, inspect
+from bothways.mining.communities import community_detection
+from bothways.mining.negatives import mine_hard_negatives
+from bothways.mining.search import Pair, paraphrase_mining, semantic_search
 from bothways.spec import EmbedSpec, HeadSpec, Spec
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
@@ -35,9 +39,11 @@ __all__ = [
     "Fill",
     "HeadSpec",
     "InputError",
+    "Inspection",
     "Label",
     "ModelNotFound",
     "OutOfMemory",
+    "Pair",
     "Ranked",
     "ServerError",
     "Span",
@@ -46,7 +52,12 @@ __all__ = [
     "TaskError",
     "UnsupportedModel",
     "__version__",
+    "community_detection",
+    "inspect",
     "maxsim",
+    "mine_hard_negatives",
+    "paraphrase_mining",
+    "semantic_search",
 ]
 
 if TYPE_CHECKING:

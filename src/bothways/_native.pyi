@@ -43,11 +43,6 @@ def measure_attention(level: str, dtype: str, tokens: int, heads: int, size: int
     Operations a second of one thread's attention of one sequence of this shape.
     """
 
-def maxsim(queries: numpy.typing.NDArray[numpy.float32], query_starts: numpy.typing.NDArray[numpy.int64], documents: numpy.typing.NDArray[numpy.float32], document_starts: numpy.typing.NDArray[numpy.int64], *, level: str, threads: int) -> numpy.typing.NDArray[numpy.float32]:
-    """
-    For every query and document the sum, over the query's vectors, of the largest product with one of the document's.
-    """
-
 class Network:
     """What a network is: see Network in csrc/weights.h."""
 
@@ -239,3 +234,34 @@ class Head:
     def __init__(self, weight: numpy.typing.NDArray[numpy.float32], bias: numpy.typing.NDArray[numpy.float32] | None, *, activation: str, level: str) -> None: ...
 
     def __call__(self, x: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]: ...
+
+def maxsim(queries: numpy.typing.NDArray[numpy.float32], query_starts: numpy.typing.NDArray[numpy.int64], documents: numpy.typing.NDArray[numpy.float32], document_starts: numpy.typing.NDArray[numpy.int64], *, level: str, threads: int) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    For every query and document the sum, over the query's vectors, of the largest product with one of the document's.
+    """
+
+class Comparer:
+    """
+    Compares vectors with vectors: see csrc/comparer.h. Rows with scales are multiplied by them.
+    """
+
+    def __init__(self, *, level: str, threads: int) -> None: ...
+
+    def lengths(self, rows: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float64]:
+        """Every row's length; not finite where a value isn't."""
+
+    def products(self, a: numpy.typing.NDArray[numpy.float32], a_scales: numpy.typing.NDArray[numpy.float32] | None, b: numpy.typing.NDArray[numpy.float32], b_scales: numpy.typing.NDArray[numpy.float32] | None) -> numpy.typing.NDArray[numpy.float32]:
+        """The product of every row of a with every row of b."""
+
+    def count(self, queries: numpy.typing.NDArray[numpy.float32], query_scales: numpy.typing.NDArray[numpy.float32] | None, others: numpy.typing.NDArray[numpy.float32], other_scales: numpy.typing.NDArray[numpy.float32] | None, least: float, counts: numpy.typing.NDArray[numpy.int64]) -> None:
+        """Add to counts how many of the others score so much with each query."""
+
+    def nearest(self, queries: numpy.typing.NDArray[numpy.float32], query_scales: numpy.typing.NDArray[numpy.float32] | None, others: numpy.typing.NDArray[numpy.float32], other_scales: numpy.typing.NDArray[numpy.float32] | None, first: int, ranks: numpy.typing.NDArray[numpy.uint64]) -> None:
+        """
+        Keep each query's best in ranks, which begin as zeros; the others are numbered from `first` on.
+        """
+
+def read_ranks(ranks: numpy.typing.NDArray[numpy.uint64]) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int64]]:
+    """
+    Scores and numbers of ranks, the best of each row first; -inf and -1 where there are no more.
+    """

@@ -241,6 +241,11 @@ class Tokenizer:
         return self._pairs_made[0]
 
     @property
+    def has_fast_path(self) -> bool:
+        """Whether the ids of most texts come from the native core, once enough of them have come."""
+        return self._fast is not None
+
+    @property
     def _fast(self) -> FastWordPiece | None:
         from bothways.wordpiece import FastWordPiece
 

@@ -267,7 +267,7 @@ class Vectors(Loaded):
             sides = sparse_list(a, "a", embed_sparse), sparse_list(b, "b", embed_sparse)
             return sparse_similarities(*sides, embed.similarity if embed.splade else "dot")
         first, second = (vectors(values, name, self.embed) for values, name in ((a, "a"), (b, "b")))
-        return similarities(first, second, embed.similarity, self.engine)
+        return similarities(first, second, embed.similarity, self.engine.threads)
 
     @cached_property
     def _reader(self) -> Reader:

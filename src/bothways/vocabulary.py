@@ -46,6 +46,27 @@ class Vocabulary:
         """Whether a token that continues a word is spelled with a mark in front, as WordPiece's ##."""
         return bool(getattr(self._raw.model, "continuing_subword_prefix", None))
 
+    @property
+    def kind(self) -> str:
+        """How it splits words: "WordPiece", "BPE", "Unigram" or "WordLevel"."""
+        return type(self._raw.model).__name__
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, added ones included."""
+        return int(self._raw.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def lower_cases(self) -> bool:
+        """Whether letters of either case become the same."""
+        return self._raw.normalizer is not None and self._raw.normalizer.normalize_str("A") == "a"
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """The tokens that stand for no text of their own, such as [SEP], with their ids."""
+        added = self._raw.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in sorted(added, key=lambda item: item[0]) if token.special}
+
     def id(self, token: str) -> int | None:
         """The id of a token by its exact spelling in the vocabulary, or None."""
         found: int | None = self._raw.token_to_id(token)

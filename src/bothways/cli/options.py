@@ -23,6 +23,7 @@ __all__ = [
     "json_option",
     "load",
     "model_options",
+    "name_options",
     "truncation_option",
     "verbose_option",
 ]
@@ -137,6 +138,13 @@ _MODEL_OPTIONS = (
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads; see `bothways doctor`."),
     click.option("--max-length", type=click.IntRange(min=1), metavar="N", help="The most tokens a text may have."),
 )
+
+
+def name_options(command: _Command) -> _Command:
+    """Give a command the options that name a model but load nothing."""
+    for option in reversed((*_MODEL_OPTIONS[:2], verbose_option)):
+        command = option(command)
+    return command
 
 
 def model_options(command: _Command) -> _Command:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bothways.arrays import FloatArray
-from bothways.engines.base import Engine
+from bothways.engines.compare import products
 from bothways.errors import InputError
 from bothways.pooling import normalize
 
@@ -38,7 +38,7 @@ def vectors(values: Any, name: str, embed: Callable[[Any], FloatArray]) -> Float
     return np.ascontiguousarray(array)
 
 
-def similarities(a: FloatArray, b: FloatArray, measure: str, engine: Engine) -> FloatArray:
+def similarities(a: FloatArray, b: FloatArray, measure: str, threads: int) -> FloatArray:
     """Compare every row of a (A, D) with every row of b (B, D): (A, B), larger is more alike.
 
     "euclidean" and "manhattan" are negative distances, as in sentence-transformers.
@@ -50,8 +50,8 @@ def similarities(a: FloatArray, b: FloatArray, measure: str, engine: Engine) -> 
     if measure == "cosine":
         a, b = normalize(a), normalize(b)
     if measure in ("cosine", "dot"):
-        # By the engine rather than NumPy: its products do not depend on how many rows are multiplied at once.
-        return engine.linear(b, None)(a)
+        # By the native core rather than NumPy: its products do not depend on how many rows are multiplied at once.
+        return products(a, b, threads)
     return -np.stack([_distances(row, b, measure) for row in a])
 
 
