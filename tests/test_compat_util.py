@@ -123,3 +123,58 @@ def test_measures_have_the_names_and_functions_of_sentence_transformers() -> Non
         assert pairwise.__name__ == Real.to_similarity_pairwise_fn(real).__name__
     assert util.SimilarityFunction.possible_values() == Real.possible_values()[:4]
     assert util.SimilarityFunction.DOT is util.SimilarityFunction.DOT_PRODUCT
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Any:
+    """Vectors in groups, so that some are near each other."""
+    random = np.random.default_rng(11)
+    centres = random.normal(size=(12, 16))
+    return (centres[np.arange(180) % 12] + 0.25 * random.normal(size=(180, 16))).astype(np.float32)
+
+
+@pytest.mark.parametrize("way", ["arrays", "tensors"])
+@pytest.mark.parametrize("score", ["cos_sim", "dot_score"])
+def test_search_is_that_of_sentence_transformers(crowd: Any, score: str, way: str) -> None:
+    from sentence_transformers import util as theirs
+
+    given = WAYS[way](crowd)
+    for queries in (given[:7], given[3]):
+        expected = theirs.semantic_search(queries, given, top_k=5, score_function=getattr(theirs, score))
+        found = util.semantic_search(queries, given, top_k=5, score_function=getattr(util, score))
+        assert_same(found, expected)
+        assert_same(util.semantic_search(queries, given, top_k=5, score_function=getattr(theirs, score)), expected)
+    expected_pairs = theirs.paraphrase_mining_embeddings(
+        given, top_k=4, max_pairs=60, score_function=getattr(theirs, score)
+    )
+    found_pairs = util.paraphrase_mining_embeddings(given, top_k=4, max_pairs=60, score_function=getattr(util, score))
+    assert_same([pair[0] for pair in found_pairs], [pair[0] for pair in expected_pairs])
+    assert {tuple(pair[1:]) for pair in found_pairs} == {tuple(pair[1:]) for pair in expected_pairs}
+
+
+def test_communities_are_those_of_sentence_transformers(crowd: Any) -> None:
+    from sentence_transformers import util as theirs
+
+    for threshold, smallest in ((0.75, 10), (0.9, 2), (0.99, 1)):
+        found = util.community_detection(crowd, threshold, smallest)
+        expected = theirs.community_detection(crowd, threshold, smallest)
+        assert [(group[0], set(group)) for group in found] == [(group[0], set(group)) for group in expected]
+
+
+def test_sentences_are_embedded_before_they_are_mined() -> None:
+    class Model:
+        """Knows three sentences."""
+
+        def encode(self, sentences: list[str], **how: Any) -> Any:
+            assert how["truncate_dim"] == 2
+            assert how["prompt"] == "p"
+            return np.array([{"a": [1, 0], "b": [0, 1], "c": [0.6, 0.8]}[s] for s in sentences], np.float32)
+
+    pairs = util.paraphrase_mining(Model(), ["a", "b", "c"], truncate_dim=2, prompt="p")
+    assert [pair[1:] for pair in pairs] == [[1, 2], [0, 2], [0, 1]]
+    np.testing.assert_allclose([pair[0] for pair in pairs], [0.8, 0.6, 0.0], atol=1e-6)
+
+
+def test_another_score_is_refused() -> None:
+    with pytest.raises(ValueError, match="score_function is euclidean_sim; Bothways searches by cos_sim and dot_score"):
+        util.semantic_search(B, B, score_function=util.euclidean_sim)

@@ -63,9 +63,7 @@ class StaticTokenizer(Tokenizer):
         limit = self._limit(max_length)
         cut = [self._cut_characters(text, limit) for text in texts]
         heads = [head for head, _ in cut]
-        found = super().tokenize(
-            heads, max_length=limit, first=first, each=each, spans=spans, keep_second=keep_second
-        )
+        found = super().tokenize(heads, max_length=limit, first=first, each=each, spans=spans, keep_second=keep_second)
         sequences = []
         for n, ((_, rest), sequence) in enumerate(zip(cut, found, strict=True), first):
             if rest:

@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bothways.compat.mining import (
+    community_detection,
+    paraphrase_mining,
+    paraphrase_mining_embeddings,
+    semantic_search,
+)
 from bothways.compat.tensors import as_given, read_array
 from bothways.precision import PRECISIONS, quantize
 
 __all__ = [
     "SimilarityFunction",
+    "community_detection",
     "cos_sim",
     "dot_score",
     "euclidean_sim",
@@ -28,8 +35,11 @@ __all__ = [
     "pairwise_dot_score",
     "pairwise_euclidean_sim",
     "pairwise_manhattan_sim",
+    "paraphrase_mining",
+    "paraphrase_mining_embeddings",
     "pytorch_cos_sim",
     "quantize_embeddings",
+    "semantic_search",
     "truncate_embeddings",
 ]
 
