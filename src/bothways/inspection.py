@@ -13,11 +13,12 @@ from typing import Any
 
 from bothways import tokenizer_folder
 from bothways.checkpoint import Checkpoint, open_checkpoint
+from bothways.embed_spec import EmbedSpec
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.modules import network_folder
 from bothways.safetensors import Tensor, map_file
 from bothways.sources import resolve
-from bothways.spec import DTYPES, EmbedSpec, Spec
+from bothways.spec import DTYPES, Spec
 from bothways.tasks.available import available_tasks
 from bothways.tasks.embed import token_limit
 from bothways.tasks.inputs import flag, one_string

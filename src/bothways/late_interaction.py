@@ -10,9 +10,9 @@ from __future__ import annotations
 import string
 from pathlib import Path
 
+from bothways.embed_spec import DenseSpec, LateSpec, SideSpec
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.json_files import JsonFile, read_object
-from bothways.spec import DenseSpec, LateSpec, SideSpec
 
 __all__ = ["PROJECTION", "is_late", "read_late", "read_stanford"]
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bothways.embed_spec import DenseSpec, EmbedSpec, SpladeSpec
 from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.json_files import JsonFile, read_list, read_object
 from bothways.late_interaction import is_late, read_late, read_stanford
-from bothways.spec import DenseSpec, EmbedSpec, SpladeSpec
 
 __all__ = ["DENSE_ACTIVATIONS", "is_static", "network_folder", "read_embed_spec", "read_rank_activation"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bothways.arrays import FloatArray, IntArray
+from bothways.embed_spec import POOLINGS
 from bothways.errors import InputError
-from bothways.spec import POOLINGS
 
 __all__ = ["choose_poolings", "normalize", "pool", "pool_batch"]
 

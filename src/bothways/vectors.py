@@ -9,8 +9,8 @@ from typing import Any, Literal, overload
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
+from bothways.embed_spec import SpladeSpec
 from bothways.loaded import Loaded
-from bothways.spec import SpladeSpec
 from bothways.tasks import inputs
 from bothways.tasks.embed import Embedder, embedding_kind, token_limit
 from bothways.tasks.encode import Encoded, EncodeOptions, Reader
@@ -191,7 +191,7 @@ class Vectors(Loaded):
                 (SPLADE).
             tokens: Give each text's token vectors, (n, D): of a ColBERT as its projection and skip list say, for
                 `bothways.maxsim`; of any other checkpoint the network's own, special tokens included.
-            pooling: One or more of `bothways.spec.POOLINGS`; several are concatenated in that order.
+            pooling: One or more of `bothways.embed_spec.POOLINGS`; several are concatenated in that order.
             normalize: Scale every vector to length 1.
             prompt: Put in front of every text; wins over `prompt_name`.
             prompt_name: The name of one of the checkpoint's prompts. A ColBERT takes texts as queries where it is

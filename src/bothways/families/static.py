@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from bothways.embed_spec import EmbedSpec
 from bothways.errors import CheckpointError
 from bothways.families.base import Config, Family, read_flag, read_size
 from bothways.safetensors import Tensor
-from bothways.spec import EmbedSpec, Spec
+from bothways.spec import Spec
 
 __all__ = ["STATIC", "with_table"]
 

@@ -18,12 +18,13 @@ from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
+from bothways.embed_spec import EmbedSpec
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError, InputError, TaskError
 from bothways.heads import Head, dense
 from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
-from bothways.spec import EmbedSpec, Spec
+from bothways.spec import Spec
 from bothways.tasks.inputs import Truncation, flag, read_truncation, shown
 from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Progress, Report

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bothways.embed_spec import EmbedSpec
 from bothways.errors import InputError
-from bothways.spec import EmbedSpec
 from bothways.tasks.inputs import shown
 
 __all__ = ["choose_prompt", "prompted"]

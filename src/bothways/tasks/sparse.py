@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray, IntArray
+from bothways.embed_spec import SpladeSpec
 from bothways.errors import InputError
-from bothways.spec import SpladeSpec
 from bothways.tasks.inputs import shown
 from bothways.tasks.scores import Fold, Limits, Scorer
 

@@ -17,11 +17,12 @@ from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
+from bothways.embed_spec import EmbedSpec, LateSpec, SideSpec
 from bothways.engines.base import Engine
 from bothways.errors import CheckpointError
 from bothways.heads import Head, dense
 from bothways.pooling import normalize
-from bothways.spec import EmbedSpec, LateSpec, SideSpec, Spec
+from bothways.spec import Spec
 from bothways.tasks.embed import token_limit
 from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Report
