@@ -21,6 +21,7 @@ import numpy.typing as npt
 from task_checkpoints import HEADS
 from tiny_checkpoints import make_model
 
+from bothways import families
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint, open_checkpoint
 from bothways.heads import pooler
@@ -253,7 +254,8 @@ def check(model: Any, folder: Path, kind: str, source: random.Random) -> None:
     """Compare what was saved in a folder with the model."""
     checkpoint = open_checkpoint(folder)
     assert list(checkpoint.spec.heads) == ([] if kind == "hidden" else [kind])
-    assert all(name.endswith(".bias") for name in checkpoint.surplus)  # a decoder's, under its second name
+    unused = tuple(families.find(checkpoint.config).unused)
+    assert all(name.endswith((".bias", *unused)) for name in checkpoint.surplus)  # a decoder's, under its second name
     sequences = draw_sequences(checkpoint.spec, source)
     expected = [theirs(model, checkpoint, kind, sequence) for sequence in sequences]
     for level in _levels():

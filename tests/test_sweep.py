@@ -24,4 +24,5 @@ def test_random_checkpoints_give_the_numbers_of_transformers(tmp_path: Path, mod
 
 def test_every_family_is_swept() -> None:
     swept = {families.find({"model_type": name}).name for name in FAMILIES}
-    assert swept == {family.name for family in families.FAMILIES}
+    unknown_to_transformers = {"jina_bert", "static"}
+    assert swept | unknown_to_transformers == {family.name for family in families.FAMILIES}
