@@ -274,9 +274,9 @@ def _with_heads(
     config: Mapping[str, Any],
     raw: Mapping[str, Tensor],
 ) -> Spec:
-    """Note the heads that the checkpoint carries; a decoder is the word table only where the two are tied."""
+    """Note the heads that the checkpoint carries; a decoder is the word table where the two are tied, or it says so."""
     tied = config.get("tie_word_embeddings") is not False
-    stand_ins = {
+    stand_ins = {"embeddings.word": names["embeddings.word"]} | {
         name: names.get(other, other) for name, other in family.head_stand_ins.items() if tied or other not in names
     }
     try:

@@ -154,10 +154,9 @@ def _optional_size(config: Config, key: str, least: int = 1) -> int | None:
 def _heads(config: Config) -> Heads:
     pooler = linear("pooler.dense", read_activation({"pooler_hidden_act": "gelu", **config}, "pooler_hidden_act"))
     if read_flag(config, "legacy", True):
-        transform, bias = "cls.predictions.transform", "cls.predictions.decoder.bias"
-    else:
-        transform, bias = "lm_predictions.lm_head", "lm_predictions.lm_head.bias"
-    decoder = StepSpec("cls.predictions.decoder.weight", bias)
+        transform, decoder = "cls.predictions.transform", linear("cls.predictions.decoder")
+    else:  # its decoder is the word table, tied or not
+        transform, decoder = "lm_predictions.lm_head", StepSpec("embeddings.word", "lm_predictions.lm_head.bias")
     return {
         "classification": HeadSpec("first", (pooler, linear("classifier"))),
         "token_classification": HeadSpec("all", (linear("classifier"),)),
