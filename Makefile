@@ -56,6 +56,8 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python bench/kernels.py
 	.venv-bench/bin/python bench/embed.py
 	.venv-bench/bin/python bench/base.py
+	.venv-bench/bin/python bench/tasks.py
+	.venv-bench/bin/python bench/windows.py
 	.venv-bench/bin/python bench/latency.py
 	.venv-bench/bin/python bench/quality.py
 	.venv-bench/bin/python bench/startup.py

@@ -27,6 +27,8 @@ def report() -> str:
         f"![Thousand tokens/s on web sentences]({CHART})",
         ratio_table(embed),
         base_table(read("base")),
+        tasks_table(read("tasks")),
+        windows_table(read("windows")),
         latency_table(read("latency")),
         quality_table(read("quality")),
         startup_table(read("startup")),
@@ -91,6 +93,36 @@ def base_table(found: dict[str, Any]) -> str:
             f"{row['peak_mib']} MiB",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tasks_table(found: dict[str, Any]) -> str:
+    """How many times as fast tasks are as transformers' pipelines, and rerank as a CrossEncoder."""
+    shapes = found["shapes"]
+    tasks = list(next(iter(shapes.values())))
+    lines = ["| times as fast, random weights | " + " | ".join(tasks) + " |", "|---|" + "---|" * len(tasks)]
+    for shape, results in shapes.items():
+        pairs = dict.fromkeys(pair for task in tasks for pair in results[task]["ratios"])
+        for pair in pairs:
+            cells = (
+                f"{results[task]['ratios'][pair]:.1f}" if pair in results[task]["ratios"] else "" for task in tasks
+            )
+            lines.append(f"| {shape}'s shape: {pair} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def windows_table(found: dict[str, Any]) -> str:
+    lengths = list(next(iter(found["candidates"].values()))["ms_per_layer"])
+    lines = [
+        f"| {found['model']}, one text of so many tokens, ms for each layer | " + " | ".join(lengths) + " |",
+        "|---|" + "---|" * len(lengths),
+    ]
+    for name, row in found["candidates"].items():
+        lines.append(
+            f"| {name} | "
+            + " | ".join(f"{row['ms_per_layer'][n]:.1f}" if n in row["ms_per_layer"] else "" for n in lengths)
+            + " |"
+        )
     return "\n".join(lines)
 
 
