@@ -6,6 +6,7 @@ pipeline any more, so its side of `answer` is what that one did; `rerank` is als
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sys
@@ -105,7 +106,11 @@ def measure(near: dict[str, Any], task: str, work: Work, rounds: int) -> dict[st
         for other in near
         if other not in mine
     }
-    return {"ms": {name: round(1000 * median(taken), 2) for name, taken in seconds.items()}, "ratios": ratios}
+    return {
+        "rounds": rounds,
+        "ms": {name: round(1000 * median(taken), 2) for name, taken in seconds.items()},
+        "ratios": ratios,
+    }
 
 
 def check_agreement(name: str, task: str, results: list[Any], first: list[Any]) -> None:
@@ -128,11 +133,13 @@ def main() -> None:
     if not wanted:
         sys.exit(f"error: --only names no candidate; there are {', '.join(candidates())}")
     given = works(options.data)
-    found: dict[str, Any] = {}
+    # What this run leaves out stays as it was measured before.
+    earlier = Path(__file__).parent / "results" / "tasks.json"
+    found: dict[str, Any] = json.loads(earlier.read_text())["shapes"] if earlier.exists() else {}
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as folder:
             make_models(Path(folder), SHAPES[shape])
-            found[shape] = {}
+            found.setdefault(shape, {})
             for task in options.tasks:
                 result = measure_task(task, given[task], wanted, Path(folder), options)
                 print(

@@ -31,7 +31,9 @@ class LetterModel:
         """Keep the options for tests to look at."""
         self.loaded_with = {"name": name, **options}
         self.checkpoint = SimpleNamespace(surplus=("cls.bias", "cls.weight"))
-        self.spec = SimpleNamespace(max_tokens=10, embed=SimpleNamespace(similarity="dot", max_tokens=MAX_TOKENS))
+        self.spec = SimpleNamespace(
+            max_tokens=10, embed=SimpleNamespace(similarity="dot", max_tokens=MAX_TOKENS, splade=None, late=None)
+        )
         self.tokenizer = SimpleNamespace(max_tokens=10)
         self.embedded_with: dict[str, Any] = {}
         LetterModel.last = self

@@ -188,7 +188,7 @@ def test_every_way_of_giving_questions_and_contexts_is_understood(model: Encoder
         (["a", "b"], ["c"], "there are 2 questions and 1 contexts; give as many of both, or one"),
         (["a", 3], "c", "question 1 is 3; it must be a string"),
         ("a", [b"c"], "context 0 is b'c'; it must be a string"),
-        ("a " * 50, "c", "max_length=48 leaves no room for a text beside .* tokens that every window has"),
+        ("a " * 50, "c", "max_length=48 leaves no room for a text beside the .* tokens that a pair's other half"),
     ],
 )
 def test_what_is_no_question_is_refused(model: Encoder, question: Any, context: Any, message: str) -> None:

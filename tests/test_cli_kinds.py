@@ -116,4 +116,18 @@ def test_what_does_not_go_together_is_refused(options: tuple[str, ...], code: in
 def test_a_checkpoint_without_the_head_says_what_it_can_do(minilm: Path) -> None:
     result = embed("text", "--sparse", "--model", minilm)
     assert result.exit_code == 1
-    assert "can't embed(sparse=True): it has no masked lm head" in result.stderr
+    assert "can't embed(--sparse): it has no masked lm head" in result.stderr
+
+
+def test_similarity_compares_them_by_the_checkpoints_own_measure(colbert: Path) -> None:
+    result = CliRunner().invoke(main, ["similarity", "--json", "--model", str(colbert), "the fox", "a dog", "fox"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    expected = Encoder.from_pretrained(colbert).similarity(found["texts"], found["texts"])
+    np.testing.assert_allclose(found["scores"], expected, rtol=1e-6)
+
+
+def test_inspect_tells_them_from_one_dense_vector(colbert: Path) -> None:
+    result = CliRunner().invoke(main, ["inspect", "--no-hash", "--model", str(colbert)])
+    assert "for each token (--tokens)" in result.stdout
+    assert "pooling" not in result.stdout

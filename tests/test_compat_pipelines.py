@@ -343,7 +343,7 @@ def test_streams_and_datasets_give_streams(
     ("options", "error", "message"),
     [
         ({"task": "translation"}, KeyError, "Unknown task translation, available tasks are"),
-        ({"task": None}, KeyError, "Unknown task None"),
+        ({"task": None}, ValueError, "task is None; name one of"),
         ({"model": None}, ValueError, "Bothways has no default models"),
         ({"trust_remote_code": True}, ValueError, "trust_remote_code is True; Bothways never runs"),
         ({"tokenizer": "other"}, ValueError, "tokenizer is not the model's name"),

@@ -336,3 +336,16 @@ def test_vectors_are_the_encoders_own(full: Path, load: Callable[..., Encoder]) 
     vectors = Encoder.from_pretrained(full).embed(TEXTS, prompt="")
     found = SentenceTransformer(str(full)).encode(TEXTS, prompt="", normalize_embeddings=True)
     np.testing.assert_allclose(found, vectors, atol=1e-6)
+
+
+def test_the_limit_of_an_encoder_holds(full: Path) -> None:
+    from bothways.compat import pipeline
+
+    encoder = Encoder.from_pretrained(full, max_length=5)
+    model = SentenceTransformer(encoder)
+    assert model.max_seq_length == 5
+    text = "the quick brown fox jumps over the lazy dog"
+    other = SentenceTransformer(str(full))
+    other.max_seq_length = 5
+    np.testing.assert_array_equal(model.encode(text), other.encode(text))
+    assert len(pipeline("feature-extraction", encoder)(text)[0]) == 5

@@ -109,7 +109,8 @@ def test_every_way_of_giving_texts_is_understood(small: Encoder) -> None:
     assert small.encode(("one", "two")).input_ids.shape == (1, 5)
     assert small.encode([("one", "two")]).input_ids.shape == (1, 5)
     assert small.encode([["one", "two"], "three"]).attention_mask.sum(axis=1).tolist() == [5, 3]
-    assert small.encode(("one", "two", "three")).input_ids.shape == (3, 3)
+    with pytest.raises(InputError, match="a tuple is a pair of two texts, and this one has 3; pass several texts as a"):
+        small.encode(("one", "two", "three"))
 
 
 def test_no_texts_give_empty_arrays(small: Encoder) -> None:

@@ -198,3 +198,10 @@ def test_texts_embed_as_described(tmp_path: Path, minilm: Path) -> None:
         expected = twin.hidden_states(sequence.ids, sequence.token_types)[-1].mean(axis=0)
         np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-4)
     assert len(model.tokenizer.tokenize(texts)[1]) == 752
+
+
+def test_the_masked_language_head_keeps_hidden_act(tmp_path: Path) -> None:
+    config = jina_config(IMPLEMENTATION, feed_forward_type="reglu", hidden_act="gelu")
+    family = families.find(config)
+    assert family.spec(config).activation == "relu"
+    assert family.heads_of(config)["masked_lm"].steps[0].activation == "gelu"

@@ -166,6 +166,7 @@ def test_debertas_defaults_are_those_of_transformers() -> None:
         ({"conv_kernel_size": 3, "conv_groups": 5}, UnsupportedModel, "conv_groups 5"),
         ({"conv_kernel_size": 3, "conv_act": "mish"}, UnsupportedModel, "conv_act 'mish'"),
         ({"conv_kernel_size": "3"}, CheckpointError, "conv_kernel_size is '3'"),
+        ({"position_buckets": 1}, UnsupportedModel, "position_buckets 1 is not supported; 2 is the least"),
         ({"position_buckets": True}, CheckpointError, "position_buckets is True"),
         ({"relative_attention": "yes"}, CheckpointError, "relative_attention is 'yes'"),
         ({"max_relative_positions": 3}, UnsupportedModel, "max_relative_positions 3 is too small"),

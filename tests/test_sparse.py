@@ -181,3 +181,14 @@ def test_a_splade_pooling_that_is_not_computed_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UnsupportedModel, match=message):
         load(tmp_path / "splade")
+
+
+def test_rows_that_the_tokenizer_has_no_token_for_keep_names_of_their_own(load: LoadEncoder, tmp_path: Path) -> None:
+    folder = save_task(tmp_path, "bert", "masked_lm", vocab_size=700)
+    encoder = load(folder)
+    known = encoder.tokenizer.vocabulary.size
+    assert known < 700
+    found = encoder.embed(TEXTS[0], sparse=True)[0]
+    assert max(found.ids) >= known
+    assert len(set(found.terms)) == len(found.terms) == len(found.ids)
+    assert f"[id {max(found.ids)}]" in found.terms

@@ -180,3 +180,17 @@ def test_a_window_that_ends_before_the_masks_gives_them_no_keys(tmp_path: Path) 
     )
     expected = ReferenceEngine(checkpoint).encode(batch).rows
     np.testing.assert_allclose(NativeEngine(checkpoint).encode(batch).rows, expected, rtol=0, atol=1e-4)
+
+
+def test_a_projection_of_another_networks_size_is_refused(load: LoadEncoder, tmp_path: Path) -> None:
+    folder = save_pylate(tmp_path)
+    path = next(folder.glob("*_Dense/config.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_features": 13}))
+    encoder = load(folder)
+    with pytest.raises(CheckpointError, match="takes vectors of 13 values, but is given"):
+        encoder.embed("fox", tokens=True)
+
+
+def test_texts_in_iterators_are_compared_too(load: LoadEncoder, tmp_path: Path) -> None:
+    encoder = load(save_pylate(tmp_path))
+    np.testing.assert_array_equal(encoder.similarity(iter(TEXTS), iter(TEXTS)), encoder.similarity(TEXTS, TEXTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -319,3 +320,21 @@ def test_a_checkpoint_without_room_for_a_text_is_refused(tmp_path: Path, limits:
     network = replace(network, embed=EmbedSpec(max_tokens=limits.get("max_seq_length")))
     with pytest.raises(CheckpointError, match="leaves no room for a text beside 2 special tokens; correct model_max"):
         Tokenizer.from_folder(folder, network)
+
+
+def test_a_text_without_tokens_is_refused_where_the_network_needs_one(bert_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from tokenizers import Tokenizer as Raw
+
+    folder = tmp_path / "bare"
+    shutil.copytree(bert_folder, folder)
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(settings | {"post_processor": None}))
+    bare = Tokenizer.from_folder(folder, spec())
+    assert Raw.from_file(str(folder / "tokenizer.json")).encode("").ids == []
+    for spans in (True, False):
+        with pytest.raises(InputError, match="text 4 has no tokens, and the network needs one at least"):
+            bare.tokenize(["a", ""], first=3, spans=spans)
+    with pytest.raises(InputError, match="text 2 has no tokens"):
+        bare.windows("", number=2)

@@ -217,7 +217,9 @@ def inspect(
 
 
 def _files(folder: Path, *, hashed: bool) -> Iterable[File]:
-    """The files of a folder and those below it, hidden ones aside, by name."""
+    """The files of a checkpoint's folder and those below it, hidden ones aside, by name; none of any other folder."""
+    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        return
     paths = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
     named = ((path.relative_to(folder), path) for path in paths if path.is_file())
     for name, path in sorted(named):
@@ -267,7 +269,8 @@ def _names(config: Mapping[str, Any]) -> dict[str, Any]:
 def _describe_network(found: Inspection, checkpoint: Checkpoint) -> Inspection:
     spec, raw = checkpoint.spec, checkpoint.raw
     tables = [tensor for name, tensor in checkpoint.tensors.items() if _is_table(name)]
-    dense = [_dense_tensors(checkpoint.folder / layer.folder) for layer in spec.embed.dense]
+    layers = spec.embed.dense if spec.embed.late is None else spec.embed.late.dense
+    dense = [_dense_tensors(checkpoint.folder / layer.folder) for layer in layers if layer.folder]
     known = {id(tensor.array) for tensor in checkpoint.tensors.values()}
     heads = tuple(
         Head(
@@ -325,6 +328,8 @@ def _stored(tensors: Iterable[Tensor]) -> tuple[Stored, ...]:
 
 
 def _sizes(spec: Spec) -> dict[str, int]:
+    if not spec.num_layers:
+        return {"hidden": spec.hidden_size, "vocabulary": spec.vocab_size}
     return {
         "layers": spec.num_layers,
         "hidden": spec.hidden_size,
@@ -356,7 +361,7 @@ def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerSummary:
 def _limits(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Limits:
     spec, own = checkpoint.spec, tokenizer_folder.open_files(checkpoint.network_folder).max_tokens
     embedding, taken = spec.embed.max_tokens, token_limit(spec, tokenizer)
-    tokens_from = "tokenizer" if own is not None and own < spec.max_tokens else "positions"
+    tokens_from = "tokenizer" if tokenizer.max_tokens < spec.max_tokens else "positions"
     embed_from = tokens_from if embedding is None else "embedding" if embedding < spec.max_tokens else "positions"
     return Limits(spec.max_tokens, own, embedding, tokenizer.max_tokens, tokens_from, taken, embed_from)
 

@@ -70,7 +70,7 @@ class Loaded:
             model: A folder, a hub name ("org/name"), or "pkg:package/folder" for one inside a Python package.
             revision: The hub name's branch, tag or commit.
             device: "auto" or "cpu".
-            dtype: Of the weights and products: "float32".
+            dtype: Of the weights and products: "float32", "bfloat16" or "int8".
             engine: "auto" or "native".
             threads: How many to compute with; None takes what the process may use.
             max_length: The tokens of a sequence, special ones included, where a call does not say otherwise;
@@ -85,6 +85,11 @@ class Loaded:
         except MemoryError:
             raise _too_large(source) from None
         return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
+
+    @property
+    def max_length(self) -> int | None:
+        """The tokens of a sequence that it was loaded with, where a call does not say otherwise."""
+        return self._max_length
 
     @property
     def spec(self) -> Spec:

@@ -76,15 +76,21 @@ class PairTemplate:
         return Sequence(ids, types, first[1] + second[1] - sum(sizes))
 
 
-def capacity(limit: int, taken: int, what: str = "special tokens") -> int:
-    """How many tokens of a text fit into `limit` beside those `taken`.
+def capacity(limit: int, taken: int, *, half: bool = False) -> int:
+    """How many tokens of a text fit into `limit` beside those `taken`: special ones, and a pair's other half.
 
     Raises:
         InputError: None does.
     """
     if limit <= taken:
+        if half:
+            raise InputError(
+                f"max_length={limit} leaves no room for a text beside the {taken} tokens that a pair's other half (a "
+                f"question, a label's sentence) has with the special ones; shorten it, or give {taken + 1} or more if "
+                "the model takes as many"
+            )
         raise InputError(
-            f"max_length={limit} leaves no room for a text beside {taken} {what}; give at least {taken + 1}"
+            f"max_length={limit} leaves no room for a text beside {taken} special tokens; give at least {taken + 1}"
         )
     return limit - taken
 
@@ -98,7 +104,7 @@ def kept_sizes(first: int, second: int, special: int, limit: int, *, keep_second
     if first + second + special <= limit:
         return first, second
     if keep_second:
-        return capacity(limit, special + second), second
+        return capacity(limit, special + second, half=True), second
     return _longest_first(first, second, capacity(limit, special))
 
 

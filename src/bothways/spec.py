@@ -124,7 +124,7 @@ class Spec:
     """What an encoder's network is: everything an engine needs besides the weights.
 
     Attributes:
-        family: The family that read the config (bert, roberta, distilbert).
+        family: The name of the family that read the config, such as bert.
         vocab_size: V, rows of the word table.
         hidden_size: H, values in a token's vector.
         num_layers: L.

@@ -67,6 +67,7 @@ class Tokenizer:
         self._raw = raw
         self._rows = spec.max_tokens
         self._typed = spec.num_token_types > 1
+        self._may_be_empty = spec.num_layers == 0  # nothing attends then
         self._characters_seen = 0
         # Made when first asked for. No cached_property: up to Python 3.11 that holds a lock, which a forked child may
         # find locked for ever.
@@ -153,8 +154,13 @@ class Tokenizer:
                     known[text] = sequence
             if not truncation:
                 self._refuse_cut(sequence, number, limit)
+            self._check_tokens(len(sequence), number)
             sequences.append(sequence)
         return sequences
+
+    def _check_tokens(self, count: int, number: int) -> None:
+        if not count and not self._may_be_empty:
+            raise InputError(f"text {number} has no tokens, and the network needs one at least; leave it out")
 
     def _refuse_cut(self, sequence: Sequence, number: int, limit: int) -> None:
         if sequence.truncated:
@@ -180,10 +186,11 @@ class Tokenizer:
         """
         limit = self._limit(max_length)
         encoding = self._encode(text, number)
+        self._check_tokens(len(encoding), number)
         parts = parts_of(encoding)
         cut = 0 if isinstance(text, str) else 1
         around, content = np.flatnonzero(parts != cut), np.flatnonzero(parts == cut)
-        room = capacity(limit, len(around), "special tokens" if cut == 0 else "tokens that every window has")
+        room = capacity(limit, len(around), half=cut == 1)
         if stride is None:
             stride = min(_STRIDE, room // 2)
         if not 0 <= stride < room:

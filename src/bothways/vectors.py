@@ -253,12 +253,13 @@ class Vectors(Loaded):
         compared too, and token vectors: texts of a are queries then, those of b documents.
         """
         embed = self.spec.embed
+        a, b = (list(values) if isinstance(values, Iterator) else values for values in (a, b))
         if embed.late is not None:
 
             def embed_tokens(texts: str | list[str], side: str) -> list[FloatArray]:
                 return self.embed(texts, tokens=True, prompt_name=side)
 
-            return late_similarities(a, b, embed_tokens, embed.similarity)
+            return late_similarities(a, b, embed_tokens, embed.similarity, self.engine.threads)
         if embed.splade is not None or has_sparse(a) or has_sparse(b):
 
             def embed_sparse(texts: str | list[str]) -> list[SparseEmbedding]:

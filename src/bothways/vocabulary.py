@@ -78,8 +78,9 @@ class Vocabulary:
         return ids
 
     def token(self, id: int) -> str:
-        """A token as the vocabulary spells it."""
-        return str(self._raw.id_to_token(id))
+        """A token as the vocabulary spells it; one that only the network's table has a row for is [id 123]."""
+        found = self._raw.id_to_token(id)
+        return f"[id {id}]" if found is None else str(found)
 
     def text(self, ids: Iterable[int], *, special: bool) -> str:
         """The text that tokens spell, with the special ones among them or without."""

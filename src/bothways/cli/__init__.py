@@ -52,6 +52,8 @@ _OPTIONS = {
     "prompt_name": "--prompt-name",
     'prompt=""': '--prompt ""',
     "revision=": "--revision ",
+    "sparse=True": "--sparse",
+    "tokens=True": "--tokens",
     "truncation=True": "--truncation",
     "truncation=False": "--no-truncation",
     'truncation="window"': "--window",

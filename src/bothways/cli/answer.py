@@ -56,7 +56,7 @@ def command(*, job: Job, question: str | None, question_column: str | None, wind
     else. Places are counted in characters.
     """
     if (question is None) == (question_column is None):
-        raise click.UsageError("give --question or --question-column, and not both")
+        raise click.UsageError("give a question: one of --question and --question-column")
 
     def task(encoder: Encoder, rows: Iterator[tuple[str, ...]], progress: Progress) -> Iterable[list[Any]]:
         first, second = tee(rows)  # read in step, so that hardly a row waits

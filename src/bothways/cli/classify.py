@@ -20,9 +20,9 @@ __all__ = ["command"]
 @task_options
 @click.option("--pair", metavar="TEXT", help="Read every text as the first of a pair, with this as the second.")
 @click.option("--pair-column", metavar="NAME", help="The input column that holds the second texts of pairs.")
-@click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, help="Labels for each text.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Labels for each text.  [default: 1]")
 @click.option("--all", "every", is_flag=True, help="Every label with its score.")
-def command(*, job: Job, pair: str | None, pair_column: str | None, top_k: int, every: bool) -> None:
+def command(*, job: Job, pair: str | None, pair_column: str | None, top_k: int | None, every: bool) -> None:
     """Label texts, or pairs of texts, with the labels that the checkpoint was trained on.
 
     Texts come from the command line or from --input. Labels go to --output, or to standard output: as a table on a
@@ -30,11 +30,13 @@ def command(*, job: Job, pair: str | None, pair_column: str | None, top_k: int, 
     """
     if pair is not None and pair_column is not None:
         raise click.UsageError("give --pair or --pair-column, not both")
+    if every and top_k is not None:
+        raise click.UsageError("give --all or --top-k, not both")
     paired = pair is not None or pair_column is not None
 
     def task(encoder: Encoder, rows: Iterator[tuple[str, ...]], progress: Progress) -> Iterable[list[Any]]:
         texts: Iterator[Any] = rows if paired else (row[0] for row in rows)
-        wanted = None if every else top_k
+        wanted = None if every else top_k or 1
         return encoder.classify(texts, top_k=wanted, truncation=job.truncation, progress=progress.report)
 
     job.run(job.source(pair_column), LABELS[paired], task, also=() if pair is None else (pair,))

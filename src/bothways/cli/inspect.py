@@ -13,6 +13,7 @@ from bothways.cli.options import check_utf8, json_option, name_options
 from bothways.cli.output import printable, shortened
 
 if TYPE_CHECKING:
+    from bothways.embed_spec import EmbedSpec
     from bothways.inspection import Inspection, Limits, Text
 
 __all__ = ["command"]
@@ -109,8 +110,7 @@ def _reading(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.limits is not None:
         yield "tokens", _in_words(found.limits)
     if (embed := found.embedding) is not None:
-        yield "pooling", f"{', '.join(embed.pooling)} ({embed.pooling_from})"
-        yield "normalize", "yes" if embed.normalize else "no"
+        yield from _kind(embed)
         yield "similarity", embed.similarity
         for layer in embed.dense:
             yield "dense", f"{layer.in_features} to {layer.out_features}, {layer.activation}"
@@ -120,6 +120,17 @@ def _reading(found: Inspection) -> Iterator[tuple[str, str]]:
             yield "prompt", f"{name}: {prompt!r}" + (" (default)" if name == embed.default_prompt else "")
 
 
+def _kind(embed: EmbedSpec) -> Iterator[tuple[str, str]]:
+    if embed.splade is not None:
+        yield "embeddings", f"weighted terms (--sparse), the {embed.splade.pooling} over tokens"
+    elif embed.late is not None:
+        sizes = [f" of {layer.out_features} values" for layer in embed.late.dense[-1:]]
+        yield "embeddings", f"a vector{''.join(sizes)} for each token (--tokens), queries by --prompt-name query"
+    else:
+        yield "pooling", f"{', '.join(embed.pooling)} ({embed.pooling_from})"
+        yield "normalize", "yes" if embed.normalize else "no"
+
+
 def _in_words(limits: Limits) -> str:
     embed = f"embed takes {limits.embed} ({_LIMITS[limits.embed_from]})"
     return f"{embed}, other tasks {limits.tokens} ({_LIMITS[limits.tokens_from]})"
@@ -127,16 +138,15 @@ def _in_words(limits: Limits) -> str:
 
 def _print_tokens(text: Text) -> None:
     width = max((len(printable(token.token)) for token in text.tokens), default=0)
-    click.echo(f"\n{shortened(text.text)}\n{'id':>8}  {'token':<{width}}  characters")
+    click.echo(f"\n{shortened(text.text)}")
+    if text.cut_tokens:
+        rest = shortened(text.text[text.kept_characters :])
+        click.echo(f"{text.cut_tokens} tokens would be cut, from character {text.kept_characters} on: {rest}")
+    click.echo(f"{'id':>8}  {'token':<{width}}  characters")
     for token in text.tokens:
         place = f"{token.start}-{token.end}" if token.end > token.start else ""
         special = "special" if token.special else ""
         click.echo(f"{token.id:>8}  {printable(token.token):<{width}}  {place:<10}  {special}".rstrip())
-    if text.cut_tokens:
-        rest = text.text[text.kept_characters :]
-        click.echo(
-            f"{text.cut_tokens} tokens would be cut, from character {text.kept_characters} on: {shortened(rest)}"
-        )
 
 
 def _some(items: Sequence[str]) -> str:

@@ -28,9 +28,14 @@ def command(*, choice: ModelChoice, texts: tuple[str, ...], as_json: bool) -> No
         raise click.UsageError(f"similarity needs two texts or more, not {len(texts)}")
     encoder = load(choice)
     progress = Progress(len(texts), show=False)
-    embeddings = encoder.embed(list(texts), progress=progress.report)
-    scores = encoder.similarity(embeddings, embeddings)
-    progress.note_truncated(embed_limit(encoder, choice))
+    if encoder.spec.embed.splade is not None or encoder.spec.embed.late is not None:
+        scores = encoder.similarity(
+            list(texts), list(texts)
+        )  # of token vectors, each as a query with each as a document
+    else:
+        embeddings = encoder.embed(list(texts), progress=progress.report)
+        scores = encoder.similarity(embeddings, embeddings)
+        progress.note_truncated(embed_limit(encoder, choice))
     if as_json or (len(texts) > 2 and not to_terminal()):
         matrix = "[" + ", ".join(map(json_numbers, scores)) + "]"
         start = json.dumps({"similarity": encoder.spec.embed.similarity, "texts": texts}, ensure_ascii=False)[:-1]

@@ -166,7 +166,7 @@ class Model:
     @property
     def _limit(self) -> int:
         """The tokens that are read of a text where nobody says otherwise."""
-        return self.encoder.tokenizer.max_tokens
+        return self.encoder.max_length or self.encoder.tokenizer.max_tokens
 
     @property
     def _reach(self) -> int:

@@ -232,7 +232,7 @@ class SentenceTransformer(Model):
 
     @property
     def _limit(self) -> int:
-        return token_limit(self.encoder.spec, self.encoder.tokenizer)
+        return self.encoder.max_length or token_limit(self.encoder.spec, self.encoder.tokenizer)
 
     @property
     def _size(self) -> int:

@@ -99,6 +99,8 @@ def _relative_vectors(config: Config, positions: int, terms: set[str]) -> Relati
         return None
     longest = _above_zero(config, "max_relative_positions") or positions
     buckets = _above_zero(config, "position_buckets")
+    if buckets == 1:
+        raise UnsupportedModel("config.json: position_buckets 1 is not supported; 2 is the least")
     span = buckets or longest
     if buckets and longest < positions and longest <= buckets // 2 + 1:
         raise UnsupportedModel(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bothways.errors import UnsupportedModel
-from bothways.families.base import Config, check_positions, with_bias
-from bothways.families.bert import BERT, NAMES, read_spec
+from bothways.families.base import Config, Heads, check_positions, read_activation, with_bias
+from bothways.families.bert import BERT, HEADS, NAMES, read_spec
 from bothways.spec import Spec
 
 __all__ = ["JINA_BERT", "JINA_BERT_QK"]
@@ -43,11 +43,19 @@ def _spec_qk(config: Config) -> Spec:
     return replace(_spec(config), query_key_norm=True, residual_norm=True)
 
 
+def _heads(config: Config) -> Heads:
+    """BERT's, but the masked-language head keeps hidden_act."""
+    dense, *rest = HEADS["masked_lm"].steps
+    dense = replace(dense, activation=read_activation(config, "hidden_act"))
+    return {**HEADS, "masked_lm": replace(HEADS["masked_lm"], steps=(dense, *rest))}
+
+
 JINA_BERT = replace(
     BERT,
     name="jina_bert",
     repository="jinaai/jina-bert-implementation",
     spec=_spec,
+    heads=_heads,
     names=NAMES
     | with_bias(
         {

@@ -58,7 +58,8 @@ def mine_hard_negatives(  # noqa: PLR0913 - the options of sentence-transformers
         anchors: (A, D).
         positives: (A, D), what belongs to each anchor.
         corpus: (N, D), where negatives come from beside all positives; None for these alone. Indices count the rows of
-            the corpus, then those of `positives`; of equal rows the first stands for all.
+            the corpus, then those of `positives`; of equal rows the first stands for all. An anchor that is in it may
+            be chosen itself, unless `max_score` keeps it out.
         range_min: Leave out so many of the best candidates.
         range_max: Look at so many of the best; None for as many as should suffice.
         max_score: Refuse what scores more.

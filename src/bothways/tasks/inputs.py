@@ -52,6 +52,8 @@ def text_list(texts: Any) -> list[Text]:
         return [texts]
     if isinstance(texts, tuple) and _is_pair(texts):
         return [(texts[0], texts[1])]
+    if isinstance(texts, tuple) and any(isinstance(text, str) for text in texts):
+        raise InputError(f"a tuple is a pair of two texts, and this one has {len(texts)}; pass several texts as a list")
     return list(texts_and_pairs(_collection(texts, "a string, a pair, a list of them or an iterator")))
 
 

@@ -48,7 +48,9 @@ def maxsim(
     return compute(*_joined(first), *_joined(second), threads=whole_number(threads, "threads"))
 
 
-def late_similarities(a: Any, b: Any, embed: Callable[[Any, str], list[FloatArray]], measure: str) -> FloatArray:
+def late_similarities(
+    a: Any, b: Any, embed: Callable[[Any, str], list[FloatArray]], measure: str, threads: int
+) -> FloatArray:
     """Compare token vectors, or texts: those of a as queries, those of b as documents; (len a, len b).
 
     "meanmaxsim" is `maxsim` over the number of the query's vectors.
@@ -57,7 +59,7 @@ def late_similarities(a: Any, b: Any, embed: Callable[[Any, str], list[FloatArra
         embed(values, side) if _are_texts(values) else _arrays(values, name)
         for values, name, side in ((a, "a", "query"), (b, "b", "document"))
     )
-    scores = maxsim(queries, documents)
+    scores = maxsim(queries, documents, threads=threads)
     if measure == "meanmaxsim":
         scores /= np.array([max(len(query), 1) for query in queries], np.float32)[:, None]
     return scores

@@ -47,6 +47,13 @@ def similarities(a: FloatArray, b: FloatArray, measure: str, threads: int) -> Fl
         return np.zeros((len(a), len(b)), np.float32)
     if a.shape[1] != b.shape[1]:
         raise InputError(f"a has vectors of {a.shape[1]} values and b of {b.shape[1]}; both must come from one model")
+    for name, array in (("a", a), ("b", b)):
+        broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(broken):
+            raise InputError(
+                f"{name}: vector {broken[0]} holds NaN or infinite values; embed its text again, and look at the "
+                "model's weights"
+            )
     if measure == "cosine":
         a, b = normalize(a), normalize(b)
     if measure in ("cosine", "dot"):

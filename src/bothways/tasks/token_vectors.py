@@ -67,7 +67,15 @@ class TokenEmbedder:
     @cached_property
     def _dense(self) -> list[Head]:
         late = self._checkpoint.spec.embed.late
-        return [] if late is None else [dense(self._engine, self._checkpoint.folder, layer) for layer in late.dense]
+        size, layers = self._checkpoint.spec.hidden_size, () if late is None else late.dense
+        for layer in layers:
+            if layer.in_features != size:
+                raise CheckpointError(
+                    f"the dense layer in {layer.folder!r} takes vectors of {layer.in_features} values, but is given "
+                    f"{size}; its files and the network's are of two checkpoints: fetch both again"
+                )
+            size = layer.out_features
+        return [dense(self._engine, self._checkpoint.folder, layer) for layer in layers]
 
     def side(self, prompt: str | None, prompt_name: str | None) -> Side:
         """Find how texts are taken: as queries where the prompt's name is "query", otherwise as documents.

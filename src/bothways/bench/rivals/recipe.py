@@ -49,6 +49,7 @@ class Recipe:
         plain = embed.pooling in (("mean",), ("cls",)) and not (
             embed.dense or embed.dimensions or embed.default_prompt or embed.lower_case
         )
+        plain = plain and spec.static is None and embed.splade is None and embed.late is None
         if not plain:
             raise UnsupportedModel(
                 f"{model}: rivals are measured on checkpoints with mean or cls pooling alone, and this one has more; "

@@ -76,11 +76,13 @@ def pipeline(
         options: The pipeline's own, which hold for every call that does not say otherwise.
 
     Raises:
-        KeyError: The task is none of these.
+        KeyError: The task is none of these; ValueError where none is named.
         TypeError: The pipeline has no such option.
         ValueError: An argument has no meaning to Bothways; the message names it.
         TaskError: The checkpoint has no head for the task.
     """
+    if task is None:
+        raise ValueError(f"task is None; name one of {', '.join([*_PIPELINES, *_ALIASES])}")
     known = _ALIASES.get(task or "", task)
     if known not in _PIPELINES:
         raise KeyError(f"Unknown task {task}, available tasks are {sorted([*_PIPELINES, *_ALIASES])}")

@@ -82,7 +82,7 @@ def read_lengths(
     choice = getattr(truncation, "value", truncation)
     if not isinstance(choice, str | bool | None) or choice not in known:
         raise ValueError(f"truncation is {shown(truncation)}; use True, False, 'longest_first' or 'do_not_truncate'")
-    limit = model.tokenizer.max_tokens
+    limit = model.max_length or model.tokenizer.max_tokens
     if max_length is not None:
         if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
             raise ValueError(f"max_length is {shown(max_length)}; it must be a whole number above zero")
@@ -91,6 +91,8 @@ def read_lengths(
 
 
 def _is_stream(inputs: Any) -> bool:
+    if isinstance(inputs, bytes | bytearray):  # which iterate over numbers
+        return False
     return isinstance(inputs, Iterable) or (hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__"))
 
 

@@ -47,7 +47,8 @@ class QuestionAnsweringPipeline(Pipeline):
         for name, value in (("top_k", top_k), ("max_answer_len", max_answer_len)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} parameter should be >= 1 (got {value})")
-        limit = min(self.tokenizer.max_tokens, MAX_TOKENS) if max_seq_len is None else max_seq_len
+        own = self.model.max_length or min(self.tokenizer.max_tokens, MAX_TOKENS)
+        limit = own if max_seq_len is None else max_seq_len
         if doc_stride is not None and doc_stride > limit:
             raise ValueError(f"`doc_stride` ({doc_stride}) is larger than `max_seq_len` ({limit})")
         questions, contexts = tee(map(_read_question, inputs))
