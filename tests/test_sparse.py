@@ -15,7 +15,7 @@ from bothways import Encoder, SparseEmbedding
 from bothways.embed_spec import SpladeSpec
 from bothways.errors import CheckpointError, InputError, TaskError, UnsupportedModel
 from bothways.tasks.scores import Fold
-from bothways.tasks.sparse import _FOLDS
+from bothways.tasks.sparse import _FOLDS, sparse_similarities
 
 LoadEncoder = Callable[..., Encoder]
 
@@ -192,3 +192,19 @@ def test_rows_that_the_tokenizer_has_no_token_for_keep_names_of_their_own(load: 
     assert max(found.ids) >= known
     assert len(set(found.terms)) == len(found.terms) == len(found.ids)
     assert f"[id {max(found.ids)}]" in found.terms
+
+
+def test_each_is_compared_with_each() -> None:
+    random = np.random.default_rng(4)
+    some = []
+    for size in (0, 1, 5, 40, 0, 90):
+        ids = random.choice(200, size, replace=False).astype(np.int32)
+        some.append(SparseEmbedding(ids, random.random(size).astype(np.float32), tuple(map(str, ids))))
+    table = np.stack([wide(one, 200) for one in some]).astype(np.float64)
+    np.testing.assert_allclose(sparse_similarities(some, some[1:], "dot"), table @ table[1:].T, rtol=1e-6)
+    for a, b in ((some, []), ([], some), ([some[0]], [some[4]])):
+        assert not sparse_similarities(a, b, "cosine").any()
+        assert sparse_similarities(a, b, "dot").shape == (len(a), len(b))
+    np.testing.assert_array_equal(
+        sparse_similarities(some[3:4], some[5:], "dot"), sparse_similarities(some, some, "dot")[3:4, 5:]
+    )

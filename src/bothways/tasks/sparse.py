@@ -129,7 +129,17 @@ def sparse_similarities(a: list[SparseEmbedding], b: list[SparseEmbedding], meas
         raise InputError(
             f"sparse embeddings are compared by dot or cosine, not by {measure!r}; use SparseEmbedding.dot"
         )
-    scores = np.array([[x.dot(y) for y in b] for x in a], np.float64).reshape(len(a), len(b))
+    scores = np.zeros((len(a), len(b)))
+    filled = [n for n, y in enumerate(b) if len(y)]
+    if a and filled:
+        ids = np.concatenate([b[n].ids for n in filled])
+        weights = np.concatenate([b[n].weights for n in filled]).astype(np.float64)
+        starts = np.cumsum([0, *(len(b[n]) for n in filled[:-1])])
+        wide = np.zeros(1 + max(ids.max(), *(x.ids.max() for x in a if len(x)), 0))
+        for n, x in enumerate(a):
+            wide[x.ids] = x.weights
+            scores[n, filled] = np.add.reduceat(wide[ids] * weights, starts)
+            wide[x.ids] = 0
     if measure == "cosine":
         first, second = (np.array([max(x.dot(x), 1e-24) for x in side]) for side in (a, b))
         scores /= np.sqrt(first)[:, None] * np.sqrt(second)
