@@ -338,3 +338,18 @@ def test_a_text_without_tokens_is_refused_where_the_network_needs_one(bert_folde
             bare.tokenize(["a", ""], first=3, spans=spans)
     with pytest.raises(InputError, match="text 2 has no tokens"):
         bare.windows("", number=2)
+
+
+def test_a_wish_to_cut_at_the_beginning_is_told_unmet(
+    bert_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import shutil
+
+    folder = tmp_path / "left"
+    shutil.copytree(bert_folder, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
+    Tokenizer.from_folder(bert_folder, spec())
+    assert not caplog.messages
+    Tokenizer.from_folder(folder, spec())
+    assert "truncation_side left" in caplog.messages[0]

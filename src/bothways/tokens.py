@@ -6,6 +6,7 @@ number of threads may use a `Tokenizer` at once.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -93,6 +94,11 @@ class Tokenizer:
         files = tokenizer_folder.open_files(folder)
         raw = tokenizer_files.build(files)
         check_tables(raw, spec, folder)
+        if files.config.get("truncation_side") == "left":
+            logging.getLogger("bothways").warning(
+                "tokenizer_config.json wants long texts cut at their beginning (truncation_side left); Bothways cuts "
+                "their end"
+            )
         if spec.embed.lower_case:
             _lower_case_first(raw)
         limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
