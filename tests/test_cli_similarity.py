@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from cli_model import LetterModel
 from click.testing import CliRunner, Result
@@ -73,3 +74,17 @@ def test_fewer_than_two_texts_are_bad_usage(texts):
     result = similarity(*texts)
     assert result.exit_code == 2
     assert f"two texts or more, not {len(texts)}" in result.stderr
+
+
+def test_texts_come_from_a_file_and_scores_go_to_one(tmp_path):
+    source, target = tmp_path / "texts.txt", tmp_path / "scores.npy"
+    source.write_text("ab\nxyz\n")
+    assert similarity("--input", str(source)).stdout == "7.0000\n"
+    result = similarity("--input", str(source), "--output", str(target))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert np.load(target).tolist() == [[6, 7], [7, 10]]
+    result = similarity("--input", str(source), "--output", str(tmp_path / "scores.jsonl"))
+    assert result.exit_code == 1
+    assert "has no known ending; use .npy" in result.stderr
+    source.write_text("alone\n")
+    assert "needs two texts or more, and" in similarity("--input", str(source)).stderr
