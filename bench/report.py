@@ -102,11 +102,9 @@ def tasks_table(found: dict[str, Any]) -> str:
     tasks = list(next(iter(shapes.values())))
     lines = ["| times as fast, random weights | " + " | ".join(tasks) + " |", "|---|" + "---|" * len(tasks)]
     for shape, results in shapes.items():
-        pairs = dict.fromkeys(pair for task in tasks for pair in results[task]["ratios"])
-        for pair in pairs:
-            cells = (
-                f"{results[task]['ratios'][pair]:.1f}" if pair in results[task]["ratios"] else "" for task in tasks
-            )
+        ratios = {task: results[task]["ratios"] if task in results else {} for task in tasks}
+        for pair in dict.fromkeys(pair for each in ratios.values() for pair in each):
+            cells = (f"{ratios[task][pair]:.1f}" if pair in ratios[task] else "" for task in tasks)
             lines.append(f"| {shape}'s shape: {pair} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
