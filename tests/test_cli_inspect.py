@@ -58,10 +58,11 @@ def test_the_table_says_what_matters() -> None:
 def test_a_text_is_shown_token_by_token_and_what_is_cut() -> None:
     shown = run("--model", MODEL, "--no-hash", "a" + " b" * 254 + " \x1b[1mend").stdout.split("\n\n")[1].splitlines()
     assert "\x1b" not in "".join(shown)
-    assert shown[1].split() == ["id", "token", "characters"]
-    assert shown[2].split() == ["101", "[CLS]", "special"]
-    assert shown[3].split() == ["1037", "a", "0-1"]
-    assert shown[-1].startswith("5 tokens would be cut, from character 507 on:  b")
+    assert shown[1].startswith("5 tokens would be cut, from character 507 on:  b")
+    assert shown[2].split() == ["id", "token", "characters"]
+    assert shown[3].split() == ["101", "[CLS]", "special"]
+    assert shown[4].split() == ["1037", "a", "0-1"]
+    assert shown[-1].split() == ["102", "[SEP]", "special"]
 
 
 def test_heads_show_their_first_labels(tmp_path: Path) -> None:

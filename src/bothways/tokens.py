@@ -6,7 +6,6 @@ number of threads may use a `Tokenizer` at once.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -95,6 +94,8 @@ class Tokenizer:
         raw = tokenizer_files.build(files)
         check_tables(raw, spec, folder)
         if files.config.get("truncation_side") == "left":
+            import logging
+
             logging.getLogger("bothways").warning(
                 "tokenizer_config.json wants long texts cut at their beginning (truncation_side left); Bothways cuts "
                 "their end"
