@@ -102,7 +102,7 @@ void Comparer::compare(const Vectors& queries, const Vectors& others, int depth,
   pool_.run(blocks * shares, [&](int part, Workspace&) {
     const FloatMode mode;
     const int block = part % blocks, share = part / blocks;
-    RowBlock room(packed[block].columns, depth, kernels_);
+    RowBlock room(rows, packed[block].columns, depth, kernels_);
     for (int64_t tile = tiles * share / shares; tile < tiles * (share + 1) / shares; tile++) {
       const int64_t other = tile * rows;
       const int count = (int)std::min<int64_t>(rows, others.count - other);

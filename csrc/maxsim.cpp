@@ -6,6 +6,7 @@
 
 #include "head.h"
 #include "pool.h"
+#include "row_block.h"
 
 namespace bothways {
 namespace {
@@ -16,7 +17,7 @@ constexpr int64_t kBlockColumns = 512;
 // Documents' vectors for which it is worth to go to another thread.
 constexpr int64_t kPartRows = 2048;
 
-constexpr int64_t kRows = 128;  // of a document, multiplied at once
+constexpr int64_t kRows = RowBlock::kRows;  // of a document, multiplied at once
 
 // The texts from `begin` on that have about `rows` vectors together, at least one text.
 int64_t end_of(const TextVectors& texts, int64_t begin, int64_t rows) {
