@@ -16,9 +16,8 @@ from bothways import families, safetensors
 from bothways.errors import CheckpointError
 from bothways.families import Family
 from bothways.families.heads import read_heads
-from bothways.families.static import STATIC, with_table
 from bothways.late_interaction import PROJECTION
-from bothways.modules import is_static, network_folder, read_embed_spec, read_rank_activation
+from bothways.modules import known_config, network_folder, read_embed_spec, read_rank_activation
 from bothways.safetensors import MappedFile, Tensor
 from bothways.spec import Spec
 
@@ -88,13 +87,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         UnsupportedModel: config.json describes a network that Bothways does not compute.
     """
     network = network_folder(folder)
-    config = _read_config(network, {"model_type": STATIC.name} if is_static(folder) else {})
+    config = _read_config(network, known_config(folder))
     family = families.find(config)
     spec = family.spec(config)
     files = _map_weights(network, config)
-    raw = _merge(network, files)
-    if family is STATIC:
-        spec, raw = _with_table(network, spec, config, raw)
+    raw: Mapping[str, Tensor] = _merge(network, files)
+    spec, raw = _completed(network, spec, family, config, raw)
     family, prefix = _find_names(family, spec, raw)
     spec = _with_pooler(spec, family, prefix, raw)
     names = _name_tensors(spec, family, prefix, raw, tied=config.get("tie_word_embeddings") is not False)
@@ -256,12 +254,14 @@ def _with_pooler(spec: Spec, family: Family, prefix: str, raw: Mapping[str, Tens
     return dataclasses.replace(spec, pooler_reason="the checkpoint carries no pooler weights")
 
 
-def _with_table(
-    folder: Path, spec: Spec, config: Mapping[str, Any], raw: Mapping[str, Tensor]
-) -> tuple[Spec, dict[str, Tensor]]:
-    """Complete the network that is a table by what the table says."""
+def _completed(
+    folder: Path, spec: Spec, family: Family, config: Mapping[str, Any], raw: Mapping[str, Tensor]
+) -> tuple[Spec, Mapping[str, Tensor]]:
+    """Complete a network that config.json does not say all of by what the tensors say."""
+    if family.complete is None:
+        return spec, raw
     try:
-        return with_table(spec, config, raw)
+        return family.complete(spec, config, raw)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
 

@@ -17,7 +17,7 @@ from bothways.errors import CheckpointError, UnsupportedModel
 from bothways.json_files import JsonFile, read_list, read_object
 from bothways.late_interaction import is_late, read_late, read_stanford
 
-__all__ = ["DENSE_ACTIVATIONS", "is_static", "network_folder", "read_embed_spec", "read_rank_activation"]
+__all__ = ["DENSE_ACTIVATIONS", "known_config", "network_folder", "read_embed_spec", "read_rank_activation"]
 
 #: torch class name -> Bothways' name, for the activation behind a Dense module or a cross-encoder's score.
 DENSE_ACTIVATIONS = {
@@ -121,10 +121,10 @@ def _settings(folder: Path) -> JsonFile:
     return read_object(path) if path.is_file() else JsonFile(path, {})
 
 
-def is_static(folder: Path) -> bool:
-    """Whether modules.json names a StaticEmbedding as the network."""
+def known_config(folder: Path) -> dict[str, Any]:
+    """What modules.json says of the network that a config.json would: a StaticEmbedding has none."""
     modules = _list_modules(folder)
-    return bool(modules) and modules[0][0] == _STATIC
+    return {"model_type": "static"} if modules and modules[0][0] == _STATIC else {}
 
 
 def read_rank_activation(folder: Path, config: Mapping[str, Any], num_labels: int = 1) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bothways.errors import CheckpointError, UnsupportedModel
+from bothways.safetensors import Tensor
 from bothways.spec import HeadSpec, Spec
 
 __all__ = [
@@ -69,6 +70,7 @@ class Family:
     Attributes:
         name: The family's name in `Spec.family`.
         model_types: The values of config.json's `model_type` that belong to it.
+        complete: Makes the `Spec` and the tensors of these two, where the tensors say what config.json does not.
         repository: The hub name of the code that config.json must point to, where `model_type` is another family's.
         spec: Turns config.json into a `Spec`, without the pooler and the embedding, which other files decide.
         prefixes: What a checkpoint with a head puts in front of the base network's tensor names.
@@ -99,6 +101,7 @@ class Family:
     other: Family | None = None
     unused: frozenset[str] = frozenset()
     repository: str = ""
+    complete: Callable[[Spec, Config, Mapping[str, Tensor]], tuple[Spec, Mapping[str, Tensor]]] | None = None
 
     @property
     def roots(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from bothways.families.base import Config, Family, read_flag, read_size
 from bothways.safetensors import Tensor
 from bothways.spec import Spec
 
-__all__ = ["STATIC", "with_table"]
+__all__ = ["STATIC"]
 
 # The table's name, and model2vec's for it; there, tokens may share a row and have weights.
 _NAME = "embedding.weight"
@@ -34,7 +34,7 @@ _MODEL2VEC_TOKENS = 512
 _POSITIONS = 2**31 - 1
 
 
-def with_table(spec: Spec, config: Config, raw: Mapping[str, Tensor]) -> tuple[Spec, dict[str, Tensor]]:
+def _with_table(spec: Spec, config: Config, raw: Mapping[str, Tensor]) -> tuple[Spec, Mapping[str, Tensor]]:
     """Read the table among a checkpoint's tensors: the network that it is, and the tensors with a row for each token.
 
     Raises:
@@ -107,7 +107,7 @@ def _model2vec(config: Config) -> EmbedSpec:
 
 
 def _spec(config: Config) -> Spec:
-    """All that holds for every table; how large this one is, `with_table` says."""
+    """All that holds for every table; how large this one is, `_with_table` says."""
     return Spec(
         family="static",
         vocab_size=1,
@@ -131,4 +131,5 @@ STATIC = Family(
     prefixes=(),
     names={"embeddings.word": _NAME},
     no_pooler="static embeddings have no pooler",
+    complete=_with_table,
 )
