@@ -15,7 +15,7 @@ from task_checkpoints import MAX_TOKENS, save_task
 from tiny_checkpoints import TINY, edit_config, join_file, save_model
 
 from bothways import InputError, ModelNotFound, inspect
-from bothways.inspection import File, Limits, Stored
+from bothways.inspection import File, LengthLimits, Stored
 
 
 def test_the_real_checkpoint(minilm: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_real_checkpoint(minilm: Path) -> None:
     assert found.tokenizer.vocabulary == raw.get_vocab_size()
     assert (found.tokenizer.kind, found.tokenizer.lower_case, found.tokenizer.fast) == ("WordPiece", True, True)
     assert dict(found.tokenizer.special) == {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
-    assert found.limits == Limits(512, 512, 256, 512, "positions", 256, "embedding")
+    assert found.limits == LengthLimits(512, 512, 256, 512, "positions", 256, "embedding")
     assert found.embedding is not None
     assert (found.embedding.pooling, found.embedding.normalize, found.embedding.similarity) == (
         ("mean",),
@@ -112,7 +112,7 @@ def test_heads_and_their_labels(tmp_path: Path) -> None:
     assert found.parameters["heads"] == 3 * hidden + 3
     assert sum(found.parameters[part] for part in ("embeddings", "network", "heads")) == found.parameters["total"]
     assert found.tasks == ("encode", "embed", "similarity", "classify")
-    assert found.limits == Limits(MAX_TOKENS, MAX_TOKENS, None, MAX_TOKENS, "positions", MAX_TOKENS, "positions")
+    assert found.limits == LengthLimits(MAX_TOKENS, MAX_TOKENS, None, MAX_TOKENS, "positions", MAX_TOKENS, "positions")
 
 
 def test_a_decoder_that_is_the_word_table_counts_once(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TagOptions, TextOrWords, tag
 from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
 from bothways.tokens import Text
-from bothways.vectors import Vectors
+from bothways.vectors import VectorMethods
 
 __all__ = ["Encoder"]
 
 
-class Encoder(Vectors):
+class Encoder(VectorMethods):
     """A checkpoint ready to compute. Safe to use from many threads at once, and after a fork.
 
     A text's result is the same bits alone, in any batch and in any order.

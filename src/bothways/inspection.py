@@ -24,7 +24,17 @@ from bothways.tasks.embed import token_limit
 from bothways.tasks.inputs import flag, one_string
 from bothways.tokens import Tokenizer
 
-__all__ = ["File", "Head", "Inspection", "Limits", "Stored", "Text", "Token", "TokenizerSummary", "inspect"]
+__all__ = [
+    "File",
+    "HeadSummary",
+    "Inspection",
+    "LengthLimits",
+    "Stored",
+    "Token",
+    "TokenizedText",
+    "TokenizerSummary",
+    "inspect",
+]
 
 _READ = 1 << 20  # bytes of a file at a time
 
@@ -52,7 +62,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadSummary:
     """A head by its kind, such as "classification"; labels are empty where the vocabulary is what is scored."""
 
     kind: str
@@ -81,7 +91,7 @@ class TokenizerSummary:
 
 
 @dataclass(frozen=True)
-class Limits:
+class LengthLimits:
     """How many tokens a text may have, special ones included.
 
     Attributes:
@@ -113,7 +123,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Text:
+class TokenizedText:
     """A text's tokens as `embed` would take them.
 
     Attributes:
@@ -167,15 +177,15 @@ class Inspection:
     sizes: Mapping[str, int] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
     stored: tuple[Stored, ...] = ()
-    heads: tuple[Head, ...] = ()
+    heads: tuple[HeadSummary, ...] = ()
     tasks: tuple[str, ...] = ()
     tokenizer: TokenizerSummary | None = None
-    limits: Limits | None = None
+    limits: LengthLimits | None = None
     embedding: EmbedSpec | None = None
     memory: Mapping[str, int] = field(default_factory=dict)
     surplus: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
-    text: Text | None = None
+    text: TokenizedText | None = None
 
 
 def inspect(
@@ -273,7 +283,7 @@ def _describe_network(found: Inspection, checkpoint: Checkpoint) -> Inspection:
     dense = [_dense_tensors(checkpoint.folder / layer.folder) for layer in layers if layer.folder]
     known = {id(tensor.array) for tensor in checkpoint.tensors.values()}
     heads = tuple(
-        Head(
+        HeadSummary(
             kind,
             head.problem if head.labels else "",
             head.labels,
@@ -358,15 +368,15 @@ def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerSummary:
     return TokenizerSummary(known.kind, known.size, known.lower_cases, known.special, tokenizer.has_fast_path)
 
 
-def _limits(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Limits:
+def _limits(checkpoint: Checkpoint, tokenizer: Tokenizer) -> LengthLimits:
     spec, own = checkpoint.spec, tokenizer_folder.open_files(checkpoint.network_folder).max_tokens
     embedding, taken = spec.embed.max_tokens, token_limit(spec, tokenizer)
     tokens_from = "tokenizer" if tokenizer.max_tokens < spec.max_tokens else "positions"
     embed_from = tokens_from if embedding is None else "embedding" if embedding < spec.max_tokens else "positions"
-    return Limits(spec.max_tokens, own, embedding, tokenizer.max_tokens, tokens_from, taken, embed_from)
+    return LengthLimits(spec.max_tokens, own, embedding, tokenizer.max_tokens, tokens_from, taken, embed_from)
 
 
-def _read_text(text: str, tokenizer: Tokenizer, limit: int) -> Text:
+def _read_text(text: str, tokenizer: Tokenizer, limit: int) -> TokenizedText:
     [sequence] = tokenizer.tokenize([text], max_length=limit)
     special = set(tokenizer.vocabulary.special.values())
     rows = zip(sequence.ids.tolist(), sequence.tokens, sequence.offsets.tolist(), sequence.parts.tolist(), strict=True)
@@ -374,4 +384,4 @@ def _read_text(text: str, tokenizer: Tokenizer, limit: int) -> Text:
         Token(number, token, start, end, part < 0 or number in special) for number, token, (start, end), part in rows
     )
     kept = max((token.end for token in tokens), default=0) if sequence.truncated else len(text)
-    return Text(text, tokens, sequence.truncated, kept)
+    return TokenizedText(text, tokens, sequence.truncated, kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import numpy.typing as npt
 
@@ -21,13 +21,43 @@ from bothways.tasks.similarity import similarities, vectors
 from bothways.tasks.sparse import SparseEmbedding, has_sparse, sparse_embeddings, sparse_list, sparse_similarities
 from bothways.tasks.token_vectors import TokenEmbedder, vectors_limit
 
-__all__ = ["Vectors"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["VectorMethods"]
 
 #: One text or one pair, as callers give them.
 _TextOrPair = str | tuple[str, str] | list[str]
 
 
-class Vectors(Loaded):
+class _Usual(TypedDict, total=False):
+    """Options of every kind of embedding; see `VectorMethods.embed`."""
+
+    prompt: str | None
+    prompt_name: str | None
+    max_length: int | None
+    progress: Progress | None
+
+
+class _Sparse(_Usual, total=False):
+    truncation: bool
+
+
+class _Tokens(_Usual, total=False):
+    truncation: bool
+    normalize: bool | None
+
+
+class _Dense(_Usual, total=False):
+    truncation: inputs.Truncation
+    normalize: bool | None
+    pooling: str | Iterable[str] | None
+    dimensions: int | None
+    precision: str
+    ranges: npt.ArrayLike | None
+
+
+class VectorMethods(Loaded):
     """The methods of `Encoder` that need no head; see there."""
 
     @overload
@@ -84,16 +114,7 @@ class Vectors(Loaded):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        pooling: str | Iterable[str] | None = ...,
-        normalize: bool | None = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        dimensions: int | None = ...,
-        precision: str = ...,
-        ranges: npt.ArrayLike | None = ...,
-        truncation: inputs.Truncation = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Dense],
     ) -> Iterator[npt.NDArray[Any]]: ...
     @overload
     def embed(
@@ -102,16 +123,7 @@ class Vectors(Loaded):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        pooling: str | Iterable[str] | None = ...,
-        normalize: bool | None = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        dimensions: int | None = ...,
-        precision: str = ...,
-        ranges: npt.ArrayLike | None = ...,
-        truncation: inputs.Truncation = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Dense],
     ) -> npt.NDArray[Any]: ...
     @overload
     def embed(
@@ -119,11 +131,7 @@ class Vectors(Loaded):
         texts: Iterator[str],
         *,
         sparse: Literal[True],
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        truncation: bool = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Sparse],
     ) -> Iterator[SparseEmbedding]: ...
     @overload
     def embed(
@@ -131,11 +139,7 @@ class Vectors(Loaded):
         texts: str | Collection[str],
         *,
         sparse: Literal[True],
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        truncation: bool = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Sparse],
     ) -> list[SparseEmbedding]: ...
     @overload
     def embed(
@@ -143,12 +147,7 @@ class Vectors(Loaded):
         texts: Iterator[str],
         *,
         tokens: Literal[True],
-        normalize: bool | None = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        truncation: bool = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Tokens],
     ) -> Iterator[FloatArray]: ...
     @overload
     def embed(
@@ -156,12 +155,7 @@ class Vectors(Loaded):
         texts: str | Collection[str],
         *,
         tokens: Literal[True],
-        normalize: bool | None = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        truncation: bool = ...,
-        max_length: int | None = ...,
-        progress: Progress | None = ...,
+        **how: Unpack[_Tokens],
     ) -> list[FloatArray]: ...
     def embed(
         self,

@@ -14,7 +14,7 @@ from bothways.cli.output import printable, shortened
 
 if TYPE_CHECKING:
     from bothways.embed_spec import EmbedSpec
-    from bothways.inspection import Inspection, Limits, Text
+    from bothways.inspection import Inspection, LengthLimits, TokenizedText
 
 __all__ = ["command"]
 
@@ -131,12 +131,12 @@ def _kind(embed: EmbedSpec) -> Iterator[tuple[str, str]]:
         yield "normalize", "yes" if embed.normalize else "no"
 
 
-def _in_words(limits: Limits) -> str:
+def _in_words(limits: LengthLimits) -> str:
     embed = f"embed takes {limits.embed} ({_LIMITS[limits.embed_from]})"
     return f"{embed}, other tasks {limits.tokens} ({_LIMITS[limits.tokens_from]})"
 
 
-def _print_tokens(text: Text) -> None:
+def _print_tokens(text: TokenizedText) -> None:
     width = max((len(printable(token.token)) for token in text.tokens), default=0)
     click.echo(f"\n{shortened(text.text)}")
     if text.cut_tokens:
