@@ -12,6 +12,7 @@ from typing import Any
 
 from bothways.encoder import Encoder
 from bothways.sources import HubAccess, resolve
+from bothways.spec import DTYPES
 
 __all__ = ["load", "read_device", "read_dtype", "refuse", "take_dtype"]
 
@@ -34,8 +35,6 @@ _BARE_NAMES = {
     }.items()
     for end in ends.split()
 }
-
-_DTYPES = ("float32", "bfloat16", "int8")
 
 
 def load(
@@ -95,8 +94,8 @@ def read_dtype(dtype: Any) -> str:
     if dtype is None or dtype == "auto":
         return "float32"
     name = str(dtype).removeprefix("torch.")
-    if name not in _DTYPES:
-        raise ValueError(f"dtype is {str(dtype)!r}; Bothways computes with {', '.join(_DTYPES)}")
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {str(dtype)!r}; Bothways computes with {', '.join(DTYPES)}")
     return name
 
 

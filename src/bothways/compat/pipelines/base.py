@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ class PipelineException(Exception):
         self.model = model
 
 
-class Pipeline:
+class Pipeline(ABC):
     """A task of a loaded model, called as in transformers.
 
     Attributes:
@@ -56,9 +57,9 @@ class Pipeline:
         together = {**self._options, **self._known(options)}
         return lambda inputs: self._results(inputs, **together)
 
+    @abstractmethod
     def _results(self, inputs: Iterator[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Yield every input's result; each pipeline's own, whose keyword arguments are the options that it has."""
-        raise NotImplementedError
 
     def _known(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse options that the pipeline has not; leave out those that say only how fast it is."""
