@@ -26,6 +26,7 @@ def test_the_public_names_are_these() -> None:
         "Fill",
         "HeadSpec",
         "InputError",
+        "InputTooLong",
         "Inspection",
         "Label",
         "ModelNotFound",

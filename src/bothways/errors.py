@@ -6,6 +6,7 @@
     ├── UnsupportedModel   a sound checkpoint of a network that Bothways does not compute
     ├── TaskError          a task asked of a checkpoint that has no head for it
     ├── InputError         a text, an option or an input file that can't be used as given
+    │   └── InputTooLong   a text has more tokens than are allowed, and is not to be cut
     ├── DeviceError        a device, engine, level or dtype that this machine can't provide
     ├── OutOfMemory        a sequence, or the checkpoint itself, does not fit in memory
     └── ServerError        a server answered with an error, or not at all
@@ -18,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "DeviceError",
     "InputError",
+    "InputTooLong",
     "ModelNotFound",
     "OutOfMemory",
     "ServerError",
@@ -48,6 +50,10 @@ class TaskError(BothwaysError):
 
 class InputError(BothwaysError):
     """A text, an option or an input file that can't be used as given."""
+
+
+class InputTooLong(InputError):
+    """A text has more tokens than are allowed, and is not to be cut."""
 
 
 class DeviceError(BothwaysError):

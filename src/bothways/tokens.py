@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bothways import tokenizer_files, tokenizer_folder
 from bothways.arrays import IntArray
-from bothways.errors import BothwaysError, CheckpointError, InputError
+from bothways.errors import BothwaysError, CheckpointError, InputError, InputTooLong
 from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
 from bothways.sequences import Sequence, Unpacked, parts_of
 from bothways.spec import Spec
@@ -172,7 +172,7 @@ class Tokenizer:
     def _refuse_cut(self, sequence: Sequence, number: int, limit: int) -> None:
         if sequence.truncated:
             allowed = "the model takes" if limit == self.max_tokens else "max_length is"
-            raise InputError(
+            raise InputTooLong(
                 f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}; "
                 "pass truncation=True to cut it"
             )
