@@ -26,7 +26,7 @@ from bothways.batch import pack
 from bothways.checkpoint import Checkpoint, open_checkpoint
 from bothways.heads import pooler
 from bothways.spec import Spec
-from bothways.tasks.scores import Limits, Scorer
+from bothways.tasks.scores import Scorer
 from bothways.tokens import Sequence
 
 Draw = Callable[[random.Random], dict[str, Any]]
@@ -223,11 +223,8 @@ def ours(checkpoint: Checkpoint, kind: str, sequences: list[Sequence]) -> Iterat
         for own in rows:
             yield [own] if pooled is None else [own, pooled(own[:1])[0]]
         return
-    scorer = Scorer(checkpoint, None, engine, 64, kind)  # type: ignore[arg-type]  # nothing is left to tokenize
-    numbers = map(str, range(len(sequences)))
-    limits = Limits(checkpoint.spec.max_tokens)
-    for scored in scorer.run(numbers, lambda chunk, first: [sequences[int(n)] for n in chunk], lambda: 1, limits):
-        (scores,) = scored.scores
+    scorer = Scorer(checkpoint, None, engine, kind)  # type: ignore[arg-type]  # nothing is left to tokenize
+    for scores in scorer.compute(sequences):
         yield [scores[:, 0], scores[:, 1]] if kind == "question_answering" else [scores]
 
 

@@ -8,15 +8,19 @@ task is a file in tasks/.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
+from bothways.errors import InputError
 from bothways.tasks import inputs
-from bothways.tasks.answer import MAX_TOKENS, AnswerOptions, answer, answering
+from bothways.tasks.answer import MAX_TOKENS, Answer, AnswerOptions, Question, answer, answer_each, answering
 from bothways.tasks.classify import Label, classify
 from bothways.tasks.each import Each, each
 from bothways.tasks.fill_mask import Fill, fill_mask, target_ids
+from bothways.tasks.plan import Plan
 from bothways.tasks.report import Progress
-from bothways.tasks.rerank import Ranked, rerank
+from bothways.tasks.rerank import Ranked, best, rerank
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TagOptions, TextOrWords, tag
 from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
@@ -61,8 +65,12 @@ class Encoder(VectorMethods):
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        scorer, limits = self._scorer("classify"), self._limits(truncation, max_length, progress)
-        return classify(texts, scorer, limits, inputs.whole_number(top_k, "top_k"))
+        plan = self._plan_classify(top_k=top_k, truncation=truncation, max_length=max_length)
+        return self._carry_out(plan, texts, progress)
+
+    def _plan_classify(self, *, top_k: int | None, truncation: bool, max_length: int | None) -> Plan[Text, list[Label]]:
+        scorer, limits = self._scorer("classify"), self._limits(truncation, max_length)
+        return classify(scorer, limits, inputs.whole_number(top_k, "top_k"))
 
     @each(inputs.texts_or_words_list, inputs.texts_or_words)
     def tag(
@@ -91,15 +99,33 @@ class Encoder(VectorMethods):
             max_length: Tokens of a text or window, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
+        plan = self._plan_tag(
+            aggregation=aggregation,
+            stride=stride,
+            ignore_labels=ignore_labels,
+            truncation=truncation,
+            max_length=max_length,
+        )
+        return self._carry_out(plan, texts, progress)
+
+    def _plan_tag(
+        self,
+        *,
+        aggregation: str,
+        stride: int | None,
+        ignore_labels: Collection[str],
+        truncation: inputs.Truncation,
+        max_length: int | None,
+    ) -> Plan[TextOrWords, list[Span]]:
         scorer, choice = self._scorer("tag"), inputs.read_truncation(truncation)
-        limits = self._limits(choice is not False, max_length, progress)
+        limits = self._limits(choice is not False, max_length)
         options = TagOptions(
             aggregation=inputs.one_of(aggregation, "aggregation", AGGREGATIONS),
             window=choice == "window",
             stride=inputs.natural(stride, "stride"),
             ignore=inputs.string_set(ignore_labels, "ignore_labels"),
         )
-        return tag(texts, scorer, limits, options)
+        return tag(scorer, limits, options)
 
     @each(inputs.string_list, inputs.strings)
     def fill_mask(
@@ -122,9 +148,20 @@ class Encoder(VectorMethods):
             max_length: Tokens of a text, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length, progress)
+        plan = self._plan_fill_mask(top_k=top_k, targets=targets, truncation=truncation, max_length=max_length)
+        return self._carry_out(plan, texts, progress)
+
+    def _plan_fill_mask(
+        self,
+        *,
+        top_k: int | None,
+        targets: str | Collection[str] | None,
+        truncation: bool,
+        max_length: int | None,
+    ) -> Plan[str, list[Fill]]:
+        scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length)
         ids = None if targets is None else target_ids(inputs.string_list(targets), self.tokenizer.vocabulary)
-        return fill_mask(texts, scorer, limits, inputs.whole_number(top_k, "top_k"), ids)
+        return fill_mask(scorer, limits, inputs.whole_number(top_k, "top_k"), ids)
 
     @answering
     def answer(
@@ -160,9 +197,31 @@ class Encoder(VectorMethods):
             max_length: Tokens of a question and a window together; None for 384, or what the model takes if less.
             progress: Called after each batch with the questions done, tokens computed and contexts cut so far.
         """
+        plan = self._plan_answer(
+            top_k=top_k,
+            max_answer_tokens=max_answer_tokens,
+            impossible=impossible,
+            whole_words=whole_words,
+            stride=stride,
+            truncation=truncation,
+            max_length=max_length,
+        )
+        return answer_each(question, context, lambda pairs: self._carry_out(plan, pairs, progress))
+
+    def _plan_answer(
+        self,
+        *,
+        top_k: int,
+        max_answer_tokens: int,
+        impossible: bool,
+        whole_words: bool,
+        stride: int | None,
+        truncation: inputs.Truncation,
+        max_length: int | None,
+    ) -> Plan[Question, Answer]:
         scorer, choice = self._scorer("answer"), inputs.read_truncation(truncation)
         usual = self._max_length or min(MAX_TOKENS, self.tokenizer.max_tokens)
-        limits = self._limits(choice is not False, usual if max_length is None else max_length, progress)
+        limits = self._limits(choice is not False, usual if max_length is None else max_length)
         options = AnswerOptions(
             top_k=inputs.whole_number(top_k, "top_k") or 1,
             longest=inputs.whole_number(max_answer_tokens, "max_answer_tokens") or 15,
@@ -171,7 +230,7 @@ class Encoder(VectorMethods):
             window=choice == "window",
             stride=inputs.natural(stride, "stride"),
         )
-        return answer(question, context, scorer, limits, options)
+        return answer(scorer, limits, options)
 
     def rerank(
         self,
@@ -198,17 +257,20 @@ class Encoder(VectorMethods):
             max_length: Tokens of a query and a document together, special tokens included.
             progress: Called after each batch with the documents done, tokens computed and pairs cut so far.
         """
-        scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length, progress)
-        function = "identity" if inputs.flag(raw_scores, "raw_scores") else self.spec.rank_activation
-        texts = inputs.strings(documents) if isinstance(documents, Iterator) else inputs.string_list(documents)
-        return rerank(
-            self.spec.embed.usual_prompt + inputs.one_string(query, "query"),
-            texts,
-            scorer,
-            limits,
-            top_k=inputs.whole_number(top_k, "top_k"),
-            function=function,
+        plan = self._plan_rerank(
+            query=query, top_k=top_k, raw_scores=raw_scores, truncation=truncation, max_length=max_length
         )
+        texts = inputs.strings(documents) if isinstance(documents, Iterator) else inputs.string_list(documents)
+        return best(self._carry_out(plan, texts, progress), inputs.whole_number(top_k, "top_k"))
+
+    def _plan_rerank(
+        self, *, query: str, top_k: int | None, raw_scores: bool, truncation: bool, max_length: int | None
+    ) -> Plan[str, float]:
+        scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length)
+        inputs.whole_number(top_k, "top_k")  # who has all scores sorts and cuts
+        function = "identity" if inputs.flag(raw_scores, "raw_scores") else self.spec.rank_activation
+        before = self.spec.embed.usual_prompt
+        return rerank(before + inputs.one_string(query, "query"), scorer, limits, function=function)
 
     @each(inputs.string_list, inputs.strings)
     def zero_shot(
@@ -235,7 +297,64 @@ class Encoder(VectorMethods):
             max_length: Tokens of a text and a sentence together, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length, progress)
+        plan = self._plan_zero_shot(
+            labels=labels, template=template, multi_label=multi_label, truncation=truncation, max_length=max_length
+        )
+        return self._carry_out(plan, texts, progress)
+
+    def _plan_zero_shot(
+        self,
+        *,
+        labels: str | Collection[str],
+        template: str,
+        multi_label: bool,
+        truncation: bool,
+        max_length: int | None,
+    ) -> Plan[str, list[Label]]:
+        scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length)
         names = read_labels(labels)
         hypotheses = sentences(template, names)
-        return zero_shot(texts, names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
+        return zero_shot(names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
+
+    def plan(self, task: str, **options: Any) -> Plan[Any, Any]:
+        """Check a call of a task and return it as a plan, for those who move texts themselves, as a server does.
+
+        To carry a plan out, tokenize texts, compute their sequences, be it together with those of other plans of an
+        equal `group`, and finish them; see `Plan`. Every thread may do so at once. Results are those of the method of
+        the task's name, text by text: "embed" gives (D,), a `SparseEmbedding` or (n, D), "encode" a `TextRows`, and
+        "rerank" a score, as to sort documents takes all of them. Texts are taken as strings, for "classify" and
+        "encode" also as pairs (tuples), for "tag" as tuples of words, and for "answer" as (question, context).
+
+        Args:
+            task: "embed", "encode", "classify", "tag", "fill_mask", "answer", "rerank" or "zero_shot".
+            options: Those of the method without its texts and `progress`; "rerank" takes its `query` here, and
+                "zero_shot" its `labels`.
+
+        Raises:
+            InputError: The task or an option is unknown, or an option's value can't be used. So it is with the
+                precisions that take their ranges from all embeddings, where `ranges` is not given.
+            TaskError: The checkpoint can't serve the task.
+        """
+        if task not in _PLANNED:
+            raise InputError(f"task is {inputs.shown(task)}; use {', '.join(_PLANNED)}")
+        usual = _options(task)
+        unknown = [name for name in options if name not in usual]
+        if unknown:
+            raise InputError(f"{task} has no option {', '.join(unknown)}; it has {', '.join(usual)}")
+        given = {**usual, **options}
+        missing = [name for name, value in given.items() if value is Parameter.empty]
+        if missing:
+            raise InputError(f"{task} needs {', '.join(missing)}; pass {missing[0]}=...")
+        plan: Plan[Any, Any] = getattr(self, f"_plan_{task}")(**given)
+        return plan
+
+
+_PLANNED = ("encode", "embed", "classify", "tag", "fill_mask", "answer", "rerank", "zero_shot")
+
+
+@cache
+def _options(task: str) -> dict[str, Any]:
+    """A task's options and what they are where they are not given, as its method has them."""
+    apart = ("self", "texts", "documents", "question", "context", "progress")
+    parameters = signature(getattr(Encoder, task)).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name not in apart}

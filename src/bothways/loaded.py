@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 from bothways.checkpoint import Checkpoint, open_checkpoint
@@ -14,6 +15,7 @@ from bothways.spec import Spec
 from bothways.stream import BATCH_TOKENS
 from bothways.tasks.available import available_tasks, check_task
 from bothways.tasks.inputs import flag, whole_number
+from bothways.tasks.plan import Plan, carry_out
 from bothways.tasks.report import Progress
 from bothways.tasks.scores import Limits, Scorer
 from bothways.tokens import Tokenizer
@@ -21,6 +23,8 @@ from bothways.tokens import Tokenizer
 __all__ = ["Loaded"]
 
 _Self = TypeVar("_Self", bound="Loaded")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class Loaded:
@@ -112,14 +116,17 @@ class Loaded:
         """What computes a task's head, or a TaskError where the checkpoint has none; loaded once for all tasks."""
         kind = check_task(task, self.spec, spoken)
         if kind not in self._scorers:
-            made = Scorer(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens, kind)
+            made = Scorer(self.checkpoint, self.tokenizer, self.engine, kind)
             self._scorers.setdefault(kind, made)
         return self._scorers[kind]
 
-    def _limits(self, truncation: bool, max_length: int | None, progress: Progress | None) -> Limits:
+    def _limits(self, truncation: bool, max_length: int | None) -> Limits:
         """A call's choices about long texts, with the model's own filled in."""
         limit = whole_number(max_length, "max_length") or self._max_length or self.tokenizer.max_tokens
-        return Limits(limit, flag(truncation, "truncation", "True, or False (too long is an error)"), progress)
+        return Limits(limit, flag(truncation, "truncation", "True, or False (too long is an error)"))
+
+    def _carry_out(self, plan: Plan[_In, _Out], texts: Iterable[_In], progress: Progress | None) -> Iterator[_Out]:
+        return carry_out(plan, texts, batch_tokens=self._batch_tokens, progress=progress)
 
 
 def _too_large(source: Source) -> OutOfMemory:

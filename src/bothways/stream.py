@@ -10,13 +10,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bothways.batch import split
 from bothways.errors import InputError, OutOfMemory
-from bothways.tokens import Sequence, Text
+from bothways.tokens import Sequence
 
-__all__ = ["BATCH_TOKENS", "Tokenize", "run"]
+__all__ = ["BATCH_TOKENS", "characters", "run"]
 
 #: Tokens in a batch: enough that reading every weight once per batch costs little beside computing with it,
 #: few enough that a base-size network's widest activations take tens of megabytes.
@@ -29,24 +29,31 @@ _CHUNK_CHARACTERS = 32_768
 # Chunks tokenized, or waiting to be, while a batch is computed.
 _CHUNKS_AHEAD = 4
 
-#: (texts, number of the first text) -> their sequences, in order.
-Tokenize = Callable[[list[Text], int], list[Sequence]]
-
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+#: (texts, number of the first text) -> their sequences, in order.
+_Tokenize = Callable[[list[_Item], int], list[Sequence]]
+
+
+def characters(text: Any) -> int:
+    """How long a text, a pair or a list of words is."""
+    return len(text) if isinstance(text, str) else sum(len(part) for part in text)
+
 
 def run(
-    texts: Iterable[Text],
-    tokenize: Tokenize,
+    texts: Iterable[_Item],
+    tokenize: _Tokenize[_Item],
     compute: Callable[[list[Sequence]], _Result],
     *,
     batch_tokens: int = BATCH_TOKENS,
+    weight: Callable[[_Item], int] = characters,
 ) -> Iterator[tuple[list[Sequence], _Result]]:
     """Yield batch after batch, in input order: its sequences and what `compute` made of them.
 
     A failure of `texts` or `tokenize` is raised after everything before it has been yielded. Batches follow
     the input's order: packed sequences waste nothing on unequal lengths, so there is no sorting by length.
+    `weight` says how many characters are tokenized for a text, which bounds what is tokenized ahead.
 
     Raises:
         InputError: The process was forked since the first batch was asked for.
@@ -54,7 +61,7 @@ def run(
     """
     failures: list[Exception] = []
     process = os.getpid()
-    sequences = _until_failure(_tokenized(_until_failure(texts, failures), tokenize), failures)
+    sequences = _until_failure(_tokenized(_chunks(_until_failure(texts, failures), weight), tokenize), failures)
     for batch in split(sequences, batch_tokens):
         yield from _computed(batch, compute)
         if os.getpid() != process:
@@ -73,9 +80,8 @@ def _until_failure(items: Iterable[_Item], failures: list[Exception]) -> Iterato
         failures.append(failure)
 
 
-def _tokenized(texts: Iterator[Text], tokenize: Tokenize) -> Iterator[Sequence]:
+def _tokenized(chunks: Iterator[tuple[int, list[_Item]]], tokenize: _Tokenize[_Item]) -> Iterator[Sequence]:
     """Tokenize in a thread, some chunks ahead; a single chunk is not worth a thread."""
-    chunks = _chunks(texts)
     begin = list(islice(chunks, 2))
     if len(begin) < 2:
         for first, chunk in begin:
@@ -97,22 +103,22 @@ def _tokenized(texts: Iterator[Text], tokenize: Tokenize) -> Iterator[Sequence]:
         executor.shutdown(cancel_futures=True)
 
 
-def _chunks(texts: Iterator[Text]) -> Iterator[tuple[int, list[Text]]]:
+def _chunks(texts: Iterator[_Item], weight: Callable[[_Item], int]) -> Iterator[tuple[int, list[_Item]]]:
     """Cut texts into chunks, each with the number of its first text."""
-    chunk: list[Text] = []
-    first = characters = 0
+    chunk: list[_Item] = []
+    first = total = 0
     for text in texts:
         chunk.append(text)
-        characters += len(text) if isinstance(text, str) else sum(len(part) for part in text)
-        if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
+        total += weight(text)
+        if len(chunk) == _CHUNK_TEXTS or total >= _CHUNK_CHARACTERS:
             yield first, chunk
             first += len(chunk)
-            chunk, characters = [], 0
+            chunk, total = [], 0
     if chunk:
         yield first, chunk
 
 
-def _attempt(tokenize: Tokenize, chunk: list[Text], first: int) -> tuple[list[Sequence], Exception | None]:
+def _attempt(tokenize: _Tokenize[_Item], chunk: list[_Item], first: int) -> tuple[list[Sequence], Exception | None]:
     """Tokenize a chunk; if a text fails, also return the sequences of the texts before it."""
     try:
         return tokenize(chunk, first), None
@@ -120,7 +126,7 @@ def _attempt(tokenize: Tokenize, chunk: list[Text], first: int) -> tuple[list[Se
         return _one_by_one(tokenize, chunk, first)
 
 
-def _one_by_one(tokenize: Tokenize, chunk: list[Text], first: int) -> tuple[list[Sequence], Exception | None]:
+def _one_by_one(tokenize: _Tokenize[_Item], chunk: list[_Item], first: int) -> tuple[list[Sequence], Exception | None]:
     sequences: list[Sequence] = []
     for n, text in enumerate(chunk):
         try:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
 from bothways.embed_spec import SpladeSpec
 from bothways.loaded import Loaded
+from bothways.precision import quantize
 from bothways.tasks import inputs
-from bothways.tasks.embed import Embedder, embedding_kind, token_limit
-from bothways.tasks.encode import Encoded, EncodeOptions, Reader
+from bothways.tasks.embed import Embedder, EmbedOptions, embedding_kind, token_limit
+from bothways.tasks.encode import Encoded, EncodeOptions, Reader, TextRows
 from bothways.tasks.maxsim import late_similarities
+from bothways.tasks.plan import Plan
 from bothways.tasks.prompts import choose_prompt, prompted
 from bothways.tasks.report import Progress
 from bothways.tasks.similarity import similarities, vectors
 from bothways.tasks.sparse import SparseEmbedding, has_sparse, sparse_embeddings, sparse_list, sparse_similarities
 from bothways.tasks.token_vectors import TokenEmbedder, vectors_limit
+from bothways.tokens import Text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -99,13 +104,20 @@ class VectorMethods(Loaded):
             hidden_states: Also keep every layer's output.
             attentions: Also keep every layer's attention probabilities.
         """
+        plan = self._plan_encode(
+            max_length=max_length, truncation=truncation, hidden_states=hidden_states, attentions=attentions
+        )
+        if isinstance(texts, Iterator):
+            each = self._carry_out(plan, inputs.texts_and_pairs(texts), _quiet)
+            return (self._reader.encoded([text.alone()]) for text in each)
+        return self._reader.encoded(self._carry_out(plan, inputs.text_list(texts), _quiet))
+
+    def _plan_encode(
+        self, *, max_length: int | None, truncation: bool, hidden_states: bool, attentions: bool
+    ) -> Plan[Text, TextRows]:
         cut = inputs.flag(truncation, "truncation", "True, or False (too long is an error)")
         limit = inputs.whole_number(max_length, "max_length") or self._max_length
-
-        options = EncodeOptions(limit, cut, hidden_states, attentions)
-        if isinstance(texts, Iterator):
-            return self._reader.encode_each(inputs.texts_and_pairs(texts), options)
-        return self._reader.encode_all(inputs.text_list(texts), options)
+        return self._reader.plan(EncodeOptions(limit, cut, hidden_states, attentions))
 
     @overload
     def embed(
@@ -200,45 +212,63 @@ class VectorMethods(Loaded):
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        kind = embedding_kind(
+        how = {
+            "pooling": pooling,
+            "normalize": normalize,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "dimensions": dimensions,
+            "precision": precision,
+            "ranges": ranges,
+            "truncation": truncation,
+            "max_length": max_length,
+        }
+        if isinstance(texts, Iterator):
+            plan = self._plan_embed(sparse=sparse, tokens=tokens, **how)
+            return self._carry_out(plan, inputs.strings(texts), progress)
+        if self._embedding_kind(sparse, tokens, how) == "dense":
+            return self._embed_list(inputs.string_list(texts), self._embed_options(how), progress)
+        plan = self._plan_embed(sparse=sparse, tokens=tokens, **how)
+        return list(self._carry_out(plan, inputs.string_list(texts), progress))
+
+    def _plan_embed(self, *, sparse: bool, tokens: bool, **how: Any) -> Plan[str, Any]:
+        kind = self._embedding_kind(sparse, tokens, how)
+        if kind == "dense":
+            return self._embedder.plan(self._embed_options(how))
+        prompt, prompt_name = how["prompt"], how["prompt_name"]
+        limit = inputs.whole_number(how["max_length"], "max_length") or self._max_length
+        cut = inputs.flag(how["truncation"], "truncation")
+        if kind == "sparse":
+            limits = self._limits(cut, limit or token_limit(self.spec, self.tokenizer))
+            scorer = self._scorer("fill_mask", "embed(sparse=True)")
+            before = choose_prompt(self.spec.embed, prompt, prompt_name)
+            return prompted(sparse_embeddings(scorer, limits, self.spec.embed.splade or SpladeSpec()), before)
+        limits = self._limits(cut, limit or vectors_limit(self.spec, self.tokenizer, prompt_name))
+        side = self._token_embedder.side(prompt, prompt_name)
+        scale = how["normalize"]
+        scale = None if scale is None else inputs.flag(scale, "normalize", "True, False or None")
+        return self._token_embedder.plan(side, limits, scale)
+
+    def _embedding_kind(self, sparse: bool, tokens: bool, how: Mapping[str, Any]) -> str:
+        names = ("pooling", "normalize", "dimensions", "precision", "ranges", "truncation")
+        return embedding_kind(
             self.spec.embed,
             sparse=inputs.flag(sparse, "sparse"),
             tokens=inputs.flag(tokens, "tokens"),
-            given={"pooling": pooling, "normalize": normalize, "dimensions": dimensions, "precision": precision}
-            | {"ranges": ranges, "truncation": truncation},
+            given={name: how[name] for name in names},
         )
-        limit = inputs.whole_number(max_length, "max_length") or self._max_length
-        if kind == "dense":
-            options = self._embedder.options(
-                pooling=pooling,
-                normalize=normalize,
-                prompt=prompt,
-                prompt_name=prompt_name,
-                dimensions=dimensions,
-                precision=precision,
-                ranges=ranges,
-                truncation=truncation,
-                max_length=limit,
-                progress=progress,
-            )
-            if isinstance(texts, Iterator):
-                return self._embedder.embed_each(inputs.strings(texts), options)
-            return self._embedder.embed_all(inputs.string_list(texts), options)
-        streamed = isinstance(texts, Iterator)
-        each = inputs.strings(texts) if streamed else iter(inputs.string_list(texts))
-        cut = inputs.flag(truncation, "truncation")
-        found: Iterator[Any]
-        if kind == "sparse":
-            limits = self._limits(cut, limit or token_limit(self.spec, self.tokenizer), progress)
-            scorer = self._scorer("fill_mask", "embed(sparse=True)")
-            before = choose_prompt(self.spec.embed, prompt, prompt_name)
-            found = sparse_embeddings(prompted(each, before), scorer, limits, self.spec.embed.splade or SpladeSpec())
-        else:
-            limits = self._limits(cut, limit or vectors_limit(self.spec, self.tokenizer, prompt_name), progress)
-            side = self._token_embedder.side(prompt, prompt_name)
-            scale = None if normalize is None else inputs.flag(normalize, "normalize", "True, False or None")
-            found = self._token_embedder.embed(each, side, limits, scale)
-        return found if streamed else list(found)
+
+    def _embed_options(self, how: Mapping[str, Any]) -> EmbedOptions:
+        limit = inputs.whole_number(how["max_length"], "max_length") or self._max_length
+        return self._embedder.options(**{**how, "max_length": limit})
+
+    def _embed_list(self, texts: list[str], options: EmbedOptions, progress: Progress | None) -> npt.NDArray[Any]:
+        """Embed a list: (B, D), quantized together, as the ranges may be those of all its embeddings."""
+        plan = self._embedder.plan(replace(options, precision="float32", ranges=None))
+        embeddings = np.empty((len(texts), options.size), np.float32)  # (B, D)
+        for n, embedding in enumerate(self._carry_out(plan, texts, progress)):
+            embeddings[n] = embedding
+        return quantize(embeddings, options.precision, options.ranges)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
         """Compare texts or embeddings, each of a with each of b: (len a, len b), larger is more alike.
@@ -266,12 +296,16 @@ class VectorMethods(Loaded):
 
     @cached_property
     def _reader(self) -> Reader:
-        return Reader(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
+        return Reader(self.checkpoint, self.tokenizer, self.engine)
 
     @cached_property
     def _embedder(self) -> Embedder:
-        return Embedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
+        return Embedder(self.checkpoint, self.tokenizer, self.engine)
 
     @cached_property
     def _token_embedder(self) -> TokenEmbedder:
-        return TokenEmbedder(self.checkpoint, self.tokenizer, self.engine, self._batch_tokens)
+        return TokenEmbedder(self.checkpoint, self.tokenizer, self.engine)
+
+
+def _quiet(texts: int, tokens: int, truncated: int) -> None:
+    """Leave unsaid that texts were cut, as `Encoded.truncated` says it."""

@@ -203,9 +203,10 @@ class CrossEncoder(Model):
     def _logits(self, pairs: list[Text], prompt: str, show: bool | None) -> FloatArray:
         texts = (prompt + text if isinstance(text, str) else (prompt + text[0], text[1]) for text in pairs)
         logits = np.empty((len(pairs), self.num_labels), np.float32)  # (B, C)
+        plan = self._scorer.texts(Limits(self._reach))
         with Watch(len(pairs), self._reach, show=show) as watch:
-            for scored in self._scorer.score(texts, Limits(self._reach, progress=watch)):
-                logits[scored.number] = scored.scores[0]
+            for n, scores in enumerate(self.encoder._carry_out(plan, texts, watch)):
+                logits[n] = scores
         return logits
 
 

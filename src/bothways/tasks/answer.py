@@ -6,7 +6,7 @@ context's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast, overload
 
@@ -17,15 +17,27 @@ from bothways.arrays import FloatArray
 from bothways.errors import InputError
 from bothways.heads import softmax
 from bothways.tasks.inputs import Truncation, shown
+from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.report import Progress
-from bothways.tasks.scores import Limits, Scorer
+from bothways.tasks.scores import Limits, Scorer, one_by_one
 from bothways.tasks.spans import trimmed
 from bothways.tokens import Sequence
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["MAX_TOKENS", "Answer", "AnswerOptions", "answer", "answers_of", "answering", "best_pieces", "questions"]
+__all__ = [
+    "MAX_TOKENS",
+    "Answer",
+    "AnswerOptions",
+    "Question",
+    "answer",
+    "answer_each",
+    "answering",
+    "answers_of",
+    "best_pieces",
+    "questions",
+]
 
 #: A question and the context that holds its answer.
 Question: TypeAlias = tuple[str, str]
@@ -73,17 +85,12 @@ class AnswerOptions:
     stride: int | None
 
 
-def answer(question: Any, context: Any, scorer: Scorer, limits: Limits, options: AnswerOptions) -> Any:
-    """Answer one question, a list of them or a stream: an `Answer`, a list or an iterator of them."""
-    if isinstance(question, str) and isinstance(context, str):
-        return next(_answers(iter([(question, context)]), scorer, limits, options))
-    answers = _answers(questions(question, context), scorer, limits, options)
-    return answers if isinstance(question, Iterator) or isinstance(context, Iterator) else list(answers)
-
-
-def _answers(pairs: Iterable[Question], scorer: Scorer, limits: Limits, options: AnswerOptions) -> Iterator[Answer]:
-    """Yield the best answer to every question, the next best with it; one without text where none is found at all."""
+def answer(scorer: Scorer, limits: Limits, options: AnswerOptions) -> Plan[Question, Answer]:
+    """Plan to give every question its best answer, the next best with it; one without text where none is found."""
     tokenizer = scorer.tokenizer
+
+    def tokenize(pairs: list[Question], first: int) -> list[list[Sequence]]:
+        return one_by_one(cut, pairs, first)
 
     def cut(pair: Question, number: int) -> list[Sequence]:
         if options.window:
@@ -94,10 +101,20 @@ def _answers(pairs: Iterable[Question], scorer: Scorer, limits: Limits, options:
         first, *rest = tokenizer.windows(pair, max_length=limits.max_tokens, number=number)
         return [replace(first, truncated=sum(int((window.parts == 1).sum()) for window in rest))]
 
-    for (_, context), scored in scorer.score_pieces(pairs, cut, limits, advice=_ADVICE):
-        windows = zip(scored.sequences, scored.scores, strict=True)
-        best, *others = answers_of(context, windows, options) or [Answer("", 0.0, 0, 0)]
-        yield replace(best, others=tuple(others))
+    def finish(pair: Computed[Question]) -> Answer:
+        windows = zip(pair.sequences, pair.rows, strict=True)
+        best, *others = answers_of(pair.text[1], windows, options) or [Answer("", 0.0, 0, 0)]
+        return replace(best, others=tuple(others))
+
+    return scorer.plan(tokenize, finish, limits.max_tokens, advice=_ADVICE)
+
+
+def answer_each(question: Any, context: Any, run: Callable[[Iterable[Question]], Iterator[Answer]]) -> Any:
+    """Answer one question, a list of them or a stream: an `Answer`, a list or an iterator of them."""
+    if isinstance(question, str) and isinstance(context, str):
+        return next(run([(question, context)]))
+    answers = run(questions(question, context))
+    return answers if isinstance(question, Iterator) or isinstance(context, Iterator) else list(answers)
 
 
 def answers_of(context: str, windows: Iterable[tuple[Sequence, FloatArray]], options: AnswerOptions) -> list[Answer]:

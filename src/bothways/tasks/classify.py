@@ -5,7 +5,6 @@ C labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.heads import activation, softmax
 from bothways.spec import HeadSpec
+from bothways.tasks.plan import Plan
 from bothways.tasks.scores import Limits, Scorer
 from bothways.tokens import Text
 
@@ -28,12 +28,16 @@ class Label:
     score: float
 
 
-def classify(texts: Iterable[Text], scorer: Scorer, limits: Limits, top_k: int | None) -> Iterator[list[Label]]:
-    """Yield every text's `top_k` labels, the best first; equal ones keep the checkpoint's order."""
-    for text in scorer.score(texts, limits):
-        scores = label_scores(text.scores[0], scorer.spec)  # (C,)
+def classify(scorer: Scorer, limits: Limits, top_k: int | None) -> Plan[Text, list[Label]]:
+    """Plan to give every text its `top_k` labels, the best first; equal ones keep the checkpoint's order."""
+    spec = scorer.spec
+
+    def labels(logits: FloatArray) -> list[Label]:
+        scores = label_scores(logits, spec)  # (C,)
         best = np.argsort(-scores, kind="stable")[:top_k]
-        yield [Label(scorer.spec.labels[n], float(scores[n])) for n in best]
+        return [Label(spec.labels[n], float(scores[n])) for n in best]
+
+    return scorer.texts(limits).then(labels)
 
 
 def label_scores(logits: FloatArray, spec: HeadSpec) -> npt.NDArray[np.floating]:

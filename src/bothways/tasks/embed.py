@@ -5,16 +5,14 @@ Letters: T tokens, B texts or sequences of a batch, H hidden, D values of an emb
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
@@ -26,9 +24,9 @@ from bothways.pooling import choose_poolings, normalize, pool_batch
 from bothways.precision import check_precision, check_ranges, quantize
 from bothways.spec import Spec
 from bothways.tasks.inputs import Truncation, flag, read_truncation, shown
+from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.prompts import choose_prompt, prompted
-from bothways.tasks.report import Progress, Report
-from bothways.tokens import Sequence, Text, Tokenizer
+from bothways.tokens import Sequence, Tokenizer
 
 __all__ = ["EmbedOptions", "Embedder", "embedding_kind", "token_limit"]
 
@@ -54,19 +52,17 @@ class EmbedOptions:
     ranges: npt.ArrayLike | None
     truncation: Truncation
     max_tokens: int
-    progress: Progress | None
 
 
 class Embedder:
     """Embeds texts with one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
         """Join the parts; nothing is loaded until a text is embedded."""
         self._spec = checkpoint.spec
         self._folder = checkpoint.folder
         self._tokenizer = tokenizer
         self._engine = engine
-        self._batch_tokens = batch_tokens
 
     @cached_property
     def _dense(self) -> list[Head]:
@@ -84,7 +80,6 @@ class Embedder:
         ranges: npt.ArrayLike | None,
         truncation: Truncation,
         max_length: int | None,
-        progress: Progress | None,
     ) -> EmbedOptions:
         """Check a call's options and fill in the checkpoint's own choices."""
         embed = self._spec.embed
@@ -104,27 +99,30 @@ class Embedder:
             ranges=None if ranges is None else check_ranges(ranges, size),
             truncation=truncation,
             max_tokens=max_tokens,
-            progress=progress,
         )
 
-    def embed_all(self, texts: list[str], options: EmbedOptions) -> npt.NDArray[Any]:
-        """Embed a list of texts: (B, D)."""
-        embeddings = np.empty((len(texts), options.size), np.float32)  # (B, D)
-        done = 0
-        for block in self._blocks(texts, options):
-            embeddings[done : done + len(block)] = block
-            done += len(block)
-        return quantize(embeddings, options.precision, options.ranges)
+    def plan(self, options: EmbedOptions) -> Plan[str, npt.NDArray[Any]]:
+        """Plan to embed texts, each to (D,).
 
-    def embed_each(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[npt.NDArray[Any]]:
-        """Embed a stream of texts, yielding (D,) for each."""
+        Raises:
+            InputError: The precision takes its ranges from all embeddings, and a plan makes them one by one.
+        """
         if options.precision in ("int8", "uint8") and options.ranges is None:
             raise InputError(
                 f"precision {options.precision!r} takes its ranges from all embeddings, which a stream does not "
                 "have; pass ranges=(2, D), or a list of texts"
             )
-        blocks = self._blocks(texts, options)
-        return (row for block in blocks for row in quantize(block, options.precision, options.ranges))
+        return prompted(
+            Plan(
+                tokenize=lambda texts, first: self._sequences(texts, first, options),
+                compute=lambda sequences: self._pooled(sequences, options),
+                finish=lambda texts: self._finished(texts, options),
+                group=("embed", options.poolings, options.skip),
+                max_tokens=options.max_tokens,
+                advice=_ADVICE,
+            ),
+            options.prompt,
+        )
 
     def _skip(self, prompt: str, max_tokens: int, truncation: Truncation) -> int:
         """Count the prompt's tokens where the pooling leaves them out: its leading special token, not its last."""
@@ -165,78 +163,34 @@ class Embedder:
             )
         return int(dimensions)
 
-    def _blocks(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[FloatArray]:
-        """Embed texts in order, a block (some B, D) at a time."""
-        pooled = self._pooled_windows if options.truncation == "window" else self._pooled
-        report = Report(options.progress, options.max_tokens, _ADVICE)
-        for sequences, vectors in pooled(prompted(texts, options.prompt), options):
-            block = self._finished(vectors, options)
-            report.add(len(block), sum(sequence.truncated > 0 for sequence in sequences), sequences)
-            yield block
-        report.close()
+    def _sequences(self, texts: list[str], first: int, options: EmbedOptions) -> list[list[Sequence]]:
+        if options.truncation == "window":
+            numbered = enumerate(texts, first)
+            return [self._tokenizer.windows(text, max_length=options.max_tokens, number=n) for n, text in numbered]
+        found = self._tokenizer.tokenize(
+            texts, max_length=options.max_tokens, truncation=options.truncation, first=first, spans=False
+        )
+        return [[sequence] for sequence in found]
 
-    def _pooled(self, texts: Iterable[str], options: EmbedOptions) -> Iterator[tuple[list[Sequence], FloatArray]]:
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-            truncation = options.truncation is True
-            return self._tokenizer.tokenize(
-                chunk, max_length=options.max_tokens, truncation=truncation, first=first, spans=False
-            )
+    def _pooled(self, sequences: list[Sequence], options: EmbedOptions) -> FloatArray:
+        """Compute and pool a batch: (B, D)."""
+        batch = pack(sequences, self._spec)
+        if options.poolings == ("mean",) and not options.skip:
+            return self._engine.encode(batch, rows="mean").rows
+        if options.poolings == ("cls",) and not options.skip:
+            return self._engine.encode(batch, rows="first").rows
+        return pool_batch(self._engine.encode(batch).rows, batch.starts, options.poolings, options.skip)
 
-        return self._run(texts, tokenize, options)
-
-    def _pooled_windows(
-        self, texts: Iterable[str], options: EmbedOptions
-    ) -> Iterator[tuple[list[Sequence], FloatArray]]:
-        """Pool every text's windows, then average them by their numbers of tokens."""
-        # How many windows each text has: filled while tokenizing, so always before its windows arrive here.
-        counts: deque[int] = deque()
-
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-            texts = cast("list[str]", chunk)
-            windows = [
-                self._tokenizer.windows(text, max_length=options.max_tokens, number=number)
-                for number, text in enumerate(texts, first)
-            ]
-            counts.extend(map(len, windows))
-            return [window for group in windows for window in group]
-
-        lengths: list[int] = []
-        rows: list[FloatArray] = []
-        for sequences, vectors in self._run(texts, tokenize, options):
-            finished: list[FloatArray] = []
-            for sequence, row in zip(sequences, vectors, strict=True):
-                lengths.append(len(sequence))
-                rows.append(row)
-                if len(rows) == counts[0]:
-                    finished.append(_average(rows, lengths))
-                    counts.popleft()
-                    lengths, rows = [], []
-            yield sequences, np.stack(finished) if finished else vectors[:0]
-
-    def _run(
-        self, texts: Iterable[str], tokenize: stream.Tokenize, options: EmbedOptions
-    ) -> Iterator[tuple[list[Sequence], FloatArray]]:
-        """Compute and pool: for each batch its sequences and their vectors (B, D)."""
-
-        def compute(sequences: list[Sequence]) -> FloatArray:
-            batch = pack(sequences, self._spec)
-            if options.poolings == ("mean",) and not options.skip:
-                return self._engine.encode(batch, rows="mean").rows
-            if options.poolings == ("cls",) and not options.skip:
-                return self._engine.encode(batch, rows="first").rows
-            return pool_batch(self._engine.encode(batch).rows, batch.starts, options.poolings, options.skip)
-
-        return stream.run(texts, tokenize, compute, batch_tokens=self._batch_tokens)
-
-    def _finished(self, vectors: FloatArray, options: EmbedOptions) -> FloatArray:
-        """Take pooled vectors through the dense layers, the cut and the scaling."""
-        if not len(vectors):
-            return np.zeros((0, options.size), np.float32)
+    def _finished(self, texts: list[Computed[str]], options: EmbedOptions) -> list[npt.NDArray[Any]]:
+        """Take pooled vectors, all at once, through the dense layers, the cut and the scaling."""
+        vectors = np.stack([_average(text) for text in texts])  # (B, D)
         for layer in self._dense:
             vectors = layer(vectors)
         # Contiguous rows, so that the sum inside normalize runs the same way whatever the cut.
         vectors = np.ascontiguousarray(vectors[:, : options.size])
-        return normalize(vectors) if options.normalize else vectors
+        if options.normalize:
+            vectors = normalize(vectors)
+        return list(quantize(vectors, options.precision, options.ranges))
 
 
 def embedding_kind(
@@ -273,10 +227,12 @@ def token_limit(spec: Spec, tokenizer: Tokenizer) -> int:
     return min(spec.embed.max_tokens or tokenizer.max_tokens, spec.max_tokens)
 
 
-def _average(rows: list[FloatArray], lengths: list[int]) -> FloatArray:
+def _average(text: Computed[str]) -> FloatArray:
     """Average windows' vectors, each (D,), weighted by tokens; a single window stays as it is, bit for bit."""
+    rows: list[FloatArray] = text.rows
     if len(rows) == 1:
         return rows[0]
+    lengths = [len(window) for window in text.sequences]
     weights = np.array(lengths, np.float64) / max(sum(lengths), 1)
     average: FloatArray = np.add.reduce(np.stack(rows) * weights[:, None], axis=0).astype(np.float32)
     return average

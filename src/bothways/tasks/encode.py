@@ -5,7 +5,7 @@ Letters: B texts, S longest sequence, n one sequence's tokens, H hidden, N heads
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
 from bothways.engines.base import Engine
 from bothways.heads import pooler
 from bothways.spec import Spec
+from bothways.tasks.plan import Plan
 from bothways.tokens import Sequence, Text, Tokenizer
 
 __all__ = ["EncodeOptions", "Encoded", "Reader", "TextRows"]
@@ -166,39 +166,35 @@ class EncodeOptions:
 class Reader:
     """Computes the token vectors of texts with one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
         """Join the parts."""
         self._spec = checkpoint.spec
         self._tokenizer = tokenizer
         self._engine = engine
-        self._batch_tokens = batch_tokens
         self._pooler = pooler(engine, checkpoint)
         padding_id = checkpoint.config.get("pad_token_id")
         self._padding_id = padding_id if isinstance(padding_id, int) else 0
 
-    def encode_all(self, texts: list[Text], options: EncodeOptions) -> Encoded:
-        """Encode a list of texts."""
-        return self._encoded(tuple(self._rows(texts, options)))
+    def plan(self, options: EncodeOptions) -> Plan[Text, TextRows]:
+        """Plan to compute every token's vector; a text's arrays are slices of its batch's."""
 
-    def encode_each(self, texts: Iterable[Text], options: EncodeOptions) -> Iterator[Encoded]:
-        """Encode a stream of texts, one result for each."""
-        return (self._encoded((row.alone(),)) for row in self._rows(texts, options))
-
-    def _encoded(self, rows: tuple[TextRows, ...]) -> Encoded:
-        return Encoded(rows, self._spec, self._padding_id)
-
-    def _rows(self, texts: Iterable[Text], options: EncodeOptions) -> Iterator[TextRows]:
-        """Compute every token's vector, text after text."""
-
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-            return self._tokenizer.tokenize(
-                chunk, max_length=options.max_length, truncation=options.truncation, first=first
+        def tokenize(texts: list[Text], first: int) -> list[list[Sequence]]:
+            found = self._tokenizer.tokenize(
+                texts, max_length=options.max_length, truncation=options.truncation, first=first
             )
+            return [[sequence] for sequence in found]
 
-        for _, results in stream.run(
-            texts, tokenize, lambda batch: self._compute(batch, options), batch_tokens=self._batch_tokens
-        ):
-            yield from results
+        return Plan(
+            tokenize=tokenize,
+            compute=lambda sequences: self._compute(sequences, options),
+            finish=lambda texts: [text.rows[0] for text in texts],
+            group=("encode", options.hidden_states, options.attentions),
+            max_tokens=options.max_length or self._tokenizer.max_tokens,
+        )
+
+    def encoded(self, rows: Iterable[TextRows]) -> Encoded:
+        """Put texts together."""
+        return Encoded(tuple(rows), self._spec, self._padding_id)
 
     def _compute(self, sequences: list[Sequence], options: EncodeOptions) -> list[TextRows]:
         batch = pack(sequences, self._spec)

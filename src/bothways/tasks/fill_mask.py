@@ -5,7 +5,7 @@ V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.errors import InputError, TaskError
 from bothways.heads import softmax
-from bothways.tasks.scores import Limits, Pick, Scored, Scorer
+from bothways.tasks.plan import Computed, Plan
+from bothways.tasks.scores import Limits, Pick, Scorer, one_by_one
 from bothways.tokens import Sequence
 from bothways.vocabulary import Vocabulary
 
@@ -40,15 +41,16 @@ class Fill:
     text: str
 
 
-def fill_mask(
-    texts: Iterable[str], scorer: Scorer, limits: Limits, top_k: int | None, targets: list[int] | None
-) -> Iterator[list[Fill]]:
-    """Yield for every text, mask after mask, the `top_k` tokens that fit best, of all or of `targets` (ids)."""
+def fill_mask(scorer: Scorer, limits: Limits, top_k: int | None, targets: list[int] | None) -> Plan[str, list[Fill]]:
+    """Plan to find for every text, mask after mask, the `top_k` tokens that fit best, of all or of `targets` (ids)."""
     tokenizer = scorer.tokenizer
     spelling, wanted = mask_id(tokenizer.vocabulary)
 
     def masks(sequence: Sequence) -> npt.NDArray[np.intp]:
         return np.flatnonzero(sequence.ids == wanted)
+
+    def tokenize(texts: list[str], first: int) -> list[list[Sequence]]:
+        return one_by_one(cut, texts, first)
 
     def cut(text: str, number: int) -> list[Sequence]:
         found = tokenizer.tokenize(
@@ -59,19 +61,22 @@ def fill_mask(
             raise InputError(f"text {number} has no {spelling}{past}; write {spelling} where a token is missing")
         return found
 
+    def finish(text: Computed[str]) -> list[Fill]:
+        return _fills(text, masks(text.sequences[0]), tokenizer.vocabulary)
+
     pick = Pick(masks, lambda logits: np.stack([best_tokens(row, top_k, targets) for row in logits]))
-    for _, scored in scorer.score_pieces(texts, cut, limits, pick=pick):
-        yield _fills(scored, masks(scored.sequences[0]), tokenizer.vocabulary)
+    group = (top_k, None if targets is None else tuple(targets))
+    return scorer.plan(tokenize, finish, limits.max_tokens, pick=pick, group=group)
 
 
-def _fills(scored: Scored, places: npt.NDArray[np.intp], vocabulary: Vocabulary) -> list[Fill]:
-    ids = scored.sequences[0].ids.tolist()
+def _fills(text: Computed[str], places: npt.NDArray[np.intp], vocabulary: Vocabulary) -> list[Fill]:
+    ids = text.sequences[0].ids.tolist()
     fills = []
-    for mask, (place, best) in enumerate(zip(places.tolist(), scored.scores[0], strict=True)):
+    for mask, (place, best) in enumerate(zip(places.tolist(), text.rows[0], strict=True)):
         for number, score in best.tolist():
             token = int(number)
-            text = vocabulary.text([*ids[:place], token, *ids[place + 1 :]], special=len(places) > 1)
-            fills.append(Fill(vocabulary.text([token], special=True), score, token, mask, text))
+            spelled = vocabulary.text([*ids[:place], token, *ids[place + 1 :]], special=len(places) > 1)
+            fills.append(Fill(vocabulary.text([token], special=True), score, token, mask, spelled))
     return fills
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from bothways.embed_spec import EmbedSpec
 from bothways.errors import InputError
 from bothways.tasks.inputs import shown
+from bothways.tasks.plan import Plan
 
 __all__ = ["choose_prompt", "prompted"]
+
+_Out = TypeVar("_Out")
 
 
 def choose_prompt(embed: EmbedSpec, prompt: str | None, name: str | None) -> str:
@@ -31,8 +34,6 @@ def choose_prompt(embed: EmbedSpec, prompt: str | None, name: str | None) -> str
     return embed.prompts[name]
 
 
-def prompted(texts: Iterable[str], prompt: str) -> Iterable[str]:
-    """The texts with a prompt in front of each."""
-    if not prompt:
-        return texts
-    return (prompt + text for text in texts)
+def prompted(plan: Plan[Any, _Out], prompt: str) -> Plan[str, _Out]:
+    """The same plan for texts that get a prompt in front."""
+    return plan.taking(lambda text: prompt + text) if prompt else plan

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bothways.heads import activation
+from bothways.tasks.plan import Plan
 from bothways.tasks.scores import Limits, Scorer
 
-__all__ = ["Ranked", "rerank"]
+__all__ = ["Ranked", "best", "rerank"]
 
 
 @dataclass(frozen=True)
@@ -20,26 +21,28 @@ class Ranked:
     score: float
 
 
-def rerank(
-    query: str, documents: Iterable[str], scorer: Scorer, limits: Limits, *, top_k: int | None, function: str
-) -> list[Ranked]:
-    """Return the `top_k` documents (None: all), the best first; equal scores keep the input order.
+def rerank(query: str, scorer: Scorer, limits: Limits, *, function: str) -> Plan[str, float]:
+    """Plan to score documents by how well they answer a query.
 
     Args:
         query: What is asked.
-        documents: Read as they are computed; no more than `top_k` scores are kept.
         scorer: A classification head of one score.
         limits: How long pairs are taken; the longer half is cut first.
-        top_k: How many.
         function: The activation that a logit goes through, such as "sigmoid".
     """
     apply = activation(function)
+    pairs = scorer.texts(limits).then(lambda logits: float(apply(logits)[0]))
+    return pairs.taking(lambda document: (query, document))
 
-    def ranked() -> Iterator[Ranked]:
-        for pair in scorer.score(((query, document) for document in documents), limits):
-            yield Ranked(pair.number, float(apply(pair.scores[0])[0]))
+
+def best(scores: Iterable[float], top_k: int | None) -> list[Ranked]:
+    """Return the `top_k` documents (None: all), the best first; equal scores keep the input order.
+
+    Scores are read as they are computed, and no more than `top_k` of them are kept.
+    """
+    ranked = (Ranked(number, score) for number, score in enumerate(scores))
 
     def order(item: Ranked) -> tuple[float, int]:
         return -item.score, item.index
 
-    return sorted(ranked(), key=order) if top_k is None else heapq.nsmallest(top_k, ranked(), key=order)
+    return sorted(ranked, key=order) if top_k is None else heapq.nsmallest(top_k, ranked, key=order)

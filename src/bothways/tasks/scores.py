@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bothways import stream
 from bothways.arrays import FloatArray, IntArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
@@ -25,13 +24,14 @@ from bothways.errors import CheckpointError
 from bothways.heads import Head, head
 from bothways.pooling import pool_batch
 from bothways.spec import HeadSpec
-from bothways.tasks.report import Progress, Report
+from bothways.stream import characters
+from bothways.tasks.plan import Computed, Plan
 from bothways.tokens import Sequence, Text, Tokenizer
 
-__all__ = ["Fold", "Limits", "Pick", "Scored", "Scorer"]
-
+__all__ = ["Fold", "Limits", "Pick", "Scorer", "one_by_one"]
 
 _Text = TypeVar("_Text")
+_Out = TypeVar("_Out")
 
 # Rows whose scores are there at once before little is kept of them: one row's of a vocabulary take up to a megabyte.
 _ROWS = 64
@@ -72,130 +72,77 @@ class Limits:
     Attributes:
         max_tokens: Tokens of a sequence, special tokens included.
         truncation: Cut what is longer; False makes it an error.
-        progress: Called after each batch with the texts done, tokens computed and texts truncated so far.
     """
 
     max_tokens: int
     truncation: bool = True
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What a head made of one text.
-
-    Attributes:
-        number: Which text it is.
-        sequences: The text's sequences: itself, its windows, or its pairs with something else.
-        scores: For each sequence, (C,) or, of a head that scores all rows, (n, C) or what was picked or kept of them.
-    """
-
-    number: int
-    sequences: list[Sequence]
-    scores: list[npt.NDArray[Any]]
 
 
 class Scorer:
     """Scores texts with one head of a checkpoint."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int, kind: str
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, kind: str) -> None:
         """Join the parts; the head is loaded when the first batch arrives."""
         self.spec: HeadSpec = checkpoint.spec.heads[kind]
         self.tokenizer = tokenizer
         self._checkpoint = checkpoint
         self._engine = engine
-        self._batch_tokens = batch_tokens
+        self._kind = kind
 
     @cached_property
     def _head(self) -> Head:
         return head(self._engine, self._checkpoint, self.spec)
 
-    def score(self, texts: Iterable[Text], limits: Limits, *, pick: Fold | None = None) -> Iterator[Scored]:
-        """Score texts and pairs, each as one sequence."""
-
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
-            return self.tokenizer.tokenize(
-                chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
-            )
-
-        return self.run(texts, tokenize, lambda: 1, limits, pick=pick)
-
-    def score_pieces(
+    def plan(
         self,
-        texts: Iterable[_Text],
-        cut: Callable[[_Text, int], list[Sequence]],
-        limits: Limits,
-        *,
-        pick: Pick | None = None,
-        advice: str = "",
-    ) -> Iterator[tuple[_Text, Scored]]:
-        """Score texts that `cut` makes one or more sequences of, from a text and its number; yield each beside it."""
-        # How many sequences each text has: filled while tokenizing, so always before they arrive at the other end.
-        sizes: deque[int] = deque()
-        ahead: deque[_Text] = deque()
-
-        def read() -> Iterator[_Text]:
-            for text in texts:
-                ahead.append(text)
-                yield text
-
-        def tokenize(chunk: list[Any], first: int) -> list[Sequence]:
-            groups = []
-            for number, text in enumerate(chunk, first):
-                groups.append(cut(text, number))
-                time.sleep(0)  # the thread that feeds the engine waits for Python's lock
-            sizes.extend(map(len, groups))
-            return [sequence for group in groups for sequence in group]
-
-        for scored in self.run(read(), tokenize, sizes.popleft, limits, pick=pick, advice=advice):
-            yield ahead.popleft(), scored
-
-    def run(
-        self,
-        texts: Iterable[Any],
-        tokenize: stream.Tokenize,
-        size: Callable[[], int],
-        limits: Limits,
+        tokenize: Callable[[list[_Text], int], list[list[Sequence]]],
+        finish: Callable[[Computed[_Text]], _Out],
+        max_tokens: int,
         *,
         pick: Pick | Fold | None = None,
+        group: Hashable = (),
         advice: str = "",
-    ) -> Iterator[Scored]:
-        """Score texts that are one or more sequences each.
+        weight: Callable[[_Text], int] = characters,
+    ) -> Plan[_Text, _Out]:
+        """Plan a task that is done with the head.
 
         Args:
-            texts: What `tokenize` understands.
-            tokenize: Makes sequences of it.
-            size: How many sequences the next text has; asked when its first one arrives.
-            limits: How texts are taken.
+            tokenize: As in `Plan`, and so are the arguments that have no line here.
+            finish: A text and its sequences' scores -> its result. For each sequence, (C,) or, of a head that scores
+                all rows, (n, C) or what was picked or kept of them.
+            max_tokens: The most tokens of a sequence.
             pick: What is wanted of a head that takes all rows; None takes all its scores.
-            advice: What else to do about long texts than to refuse them, for the warning.
-
-        Raises:
-            CheckpointError: Scores are NaN or infinite.
+            group: What tells this `pick` from others.
+            advice: For messages.
+            weight: How long a text is.
         """
-        report = Report(limits.progress, limits.max_tokens, advice)
-        sequences: list[Sequence] = []
-        scores: list[npt.NDArray[Any]] = []
-        number = wanted = 0
-        batches = stream.run(texts, tokenize, lambda batch: self._compute(batch, pick), batch_tokens=self._batch_tokens)
-        for batch, rows in batches:
-            done: list[Scored] = []
-            for sequence, row in zip(batch, rows, strict=True):
-                wanted = wanted or size()
-                sequences.append(sequence)
-                scores.append(row)
-                if len(sequences) == wanted:
-                    done.append(Scored(number, sequences, scores))
-                    sequences, scores, number, wanted = [], [], number + 1, 0
-            report.add(len(done), sum(any(s.truncated for s in text.sequences) for text in done), batch)
-            for text in done:
-                _check(text)
-                yield text
-        report.close()
 
-    def _compute(self, sequences: list[Sequence], pick: Pick | Fold | None) -> list[npt.NDArray[Any]]:
+        def finish_all(texts: list[Computed[_Text]]) -> list[_Out]:
+            return [finish(_checked(text)) for text in texts]
+
+        return Plan(
+            tokenize=tokenize,
+            compute=lambda sequences: self.compute(sequences, pick),
+            finish=finish_all,
+            group=(self._kind, group),
+            max_tokens=max_tokens,
+            advice=advice,
+            weight=weight,
+        )
+
+    def texts(self, limits: Limits, *, pick: Fold | None = None, group: Hashable = ()) -> Plan[Text, npt.NDArray[Any]]:
+        """Plan to score texts and pairs, each as one sequence: what `pick` keeps of it, or (C,)."""
+
+        def tokenize(chunk: list[Text], first: int) -> list[list[Sequence]]:
+            found = self.tokenizer.tokenize(
+                chunk, max_length=limits.max_tokens, truncation=limits.truncation, first=first, spans=False
+            )
+            return [[sequence] for sequence in found]
+
+        return self.plan(tokenize, lambda text: text.rows[0], limits.max_tokens, pick=pick, group=group)
+
+    def compute(self, sequences: list[Sequence], pick: Pick | Fold | None = None) -> list[npt.NDArray[Any]]:
+        """Score sequences, packed into one batch."""
         batch = pack(sequences, self._checkpoint.spec)
         if self.spec.rows != "all":
             one: Rows = "mean" if self.spec.rows == "mean" else "first"
@@ -243,9 +190,19 @@ class Scorer:
                 yield scores.result()
 
 
-def _check(text: Scored) -> None:
-    if not all(np.isfinite(scores).all() for scores in text.scores):
+def one_by_one(cut: Callable[[_Text, int], list[Sequence]], texts: list[_Text], first: int) -> list[list[Sequence]]:
+    """Make sequences of texts whose places are kept, which takes long enough that others wait for Python's lock."""
+    groups = []
+    for number, text in enumerate(texts, first):
+        groups.append(cut(text, number))
+        time.sleep(0)
+    return groups
+
+
+def _checked(text: Computed[_Text]) -> Computed[_Text]:
+    if not all(np.isfinite(scores).all() for scores in text.rows):
         raise CheckpointError(
             f"text {text.number} gets scores that are NaN or infinite; are the checkpoint's weights sound? Fetch it "
             'again, or compute in dtype="float32"'
         )
+    return text

@@ -5,7 +5,7 @@ V vocabulary, k terms of a text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ from bothways.arrays import FloatArray, IntArray
 from bothways.embed_spec import SpladeSpec
 from bothways.errors import InputError
 from bothways.tasks.inputs import shown
+from bothways.tasks.plan import Plan
 from bothways.tasks.scores import Fold, Limits, Scorer
+from bothways.tokens import Text
 
 __all__ = ["SparseEmbedding", "has_sparse", "sparse_embeddings", "sparse_list", "sparse_similarities"]
 
@@ -50,18 +52,19 @@ class SparseEmbedding:
         return float(np.add.reduce(self.weights[own].astype(np.float64) * other.weights[others]))
 
 
-def sparse_embeddings(
-    texts: Iterable[str], scorer: Scorer, limits: Limits, splade: SpladeSpec
-) -> Iterator[SparseEmbedding]:
-    """Yield every text's terms: those that weigh more than nothing, by the checkpoint's masked language model.
+def sparse_embeddings(scorer: Scorer, limits: Limits, splade: SpladeSpec) -> Plan[Text, SparseEmbedding]:
+    """Plan to find every text's terms: those that weigh more than nothing, by the checkpoint's masked language model.
 
     As in sentence-transformers' SpladePooling, special tokens count as any others.
     """
     vocabulary = scorer.tokenizer.vocabulary
-    for scored in scorer.score(texts, limits, pick=_FOLDS[splade.pooling](splade.activation)):
-        terms = scored.scores[0]  # (k, 2)
+
+    def embedding(terms: npt.NDArray[Any]) -> SparseEmbedding:  # of (k, 2)
         ids = terms[:, 0].astype(np.int32)
-        yield SparseEmbedding(ids, terms[:, 1].astype(np.float32), tuple(map(vocabulary.token, ids.tolist())))
+        return SparseEmbedding(ids, terms[:, 1].astype(np.float32), tuple(map(vocabulary.token, ids.tolist())))
+
+    fold = _FOLDS[splade.pooling](splade.activation)
+    return scorer.texts(limits, pick=fold, group=splade).then(embedding)
 
 
 def _fold_max(activation: str) -> Fold:

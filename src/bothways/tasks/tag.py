@@ -5,15 +5,16 @@ n tokens of a text or window, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from bothways.heads import softmax
-from bothways.tasks.scores import Limits, Scored, Scorer
+from bothways.tasks.plan import Computed, Plan
+from bothways.tasks.scores import Limits, Scorer, one_by_one
 from bothways.tasks.spans import Scheme, Span, TextTokens, label_spans
 from bothways.tokens import Sequence
 from bothways.vocabulary import Vocabulary
@@ -43,18 +44,19 @@ class TagOptions:
     ignore: Collection[str]
 
 
-def tag(texts: Iterable[TextOrWords], scorer: Scorer, limits: Limits, options: TagOptions) -> Iterator[list[Span]]:
-    """Yield every text's spans; words are read as a text with single spaces between them."""
+def tag(scorer: Scorer, limits: Limits, options: TagOptions) -> Plan[TextOrWords, list[Span]]:
+    """Plan to find every text's spans; words are read as a text with single spaces between them."""
     scheme = Scheme(scorer.spec.labels)
-    for tokens in score_tokens(texts, scorer, limits, window=options.window, stride=options.stride):
-        yield list(label_spans(tokens, scheme, options.aggregation, options.ignore))
+    tokens = score_tokens(scorer, limits, window=options.window, stride=options.stride)
+    return tokens.then(lambda text: list(label_spans(text, scheme, options.aggregation, options.ignore)))
 
 
-def score_tokens(
-    texts: Iterable[TextOrWords], scorer: Scorer, limits: Limits, *, window: bool, stride: int | None
-) -> Iterator[TextTokens]:
-    """Yield every text's tokens with their labels' probabilities; `window` and `stride` as in `TagOptions`."""
+def score_tokens(scorer: Scorer, limits: Limits, *, window: bool, stride: int | None) -> Plan[TextOrWords, TextTokens]:
+    """Plan to find every text's tokens with their labels' probabilities; `window` and `stride` as in `TagOptions`."""
     tokenizer = scorer.tokenizer
+
+    def tokenize(texts: list[TextOrWords], first: int) -> list[list[Sequence]]:
+        return one_by_one(cut, texts, first)
 
     def cut(text: TextOrWords, number: int) -> list[Sequence]:
         if window:
@@ -63,12 +65,17 @@ def score_tokens(
             [_joined(text)], max_length=limits.max_tokens, truncation=limits.truncation, first=number
         )
 
-    for text, scored in scorer.score_pieces(texts, cut, limits, advice=_ADVICE):
-        words = None if isinstance(text, str) else [0, *accumulate(len(word) + 1 for word in text[:-1])]
-        yield join_windows(_joined(text), scored, tokenizer.vocabulary, words)
+    def finish(text: Computed[TextOrWords]) -> TextTokens:
+        given = text.text
+        words = None if isinstance(given, str) else [0, *accumulate(len(word) + 1 for word in given[:-1])]
+        return join_windows(_joined(given), text, tokenizer.vocabulary, words)
+
+    return scorer.plan(tokenize, finish, limits.max_tokens, advice=_ADVICE)
 
 
-def join_windows(text: str, scored: Scored, vocabulary: Vocabulary, words: list[int] | None = None) -> TextTokens:
+def join_windows(
+    text: str, scored: Computed[Any], vocabulary: Vocabulary, words: list[int] | None = None
+) -> TextTokens:
     """Bring windows' scores together, each token's from the window that shows most of what is around it.
 
     A window's own edges count as edges only where the text goes on. Of two windows as good, the first is taken; so
@@ -81,9 +88,9 @@ def join_windows(text: str, scored: Scored, vocabulary: Vocabulary, words: list[
     last = max((int(own[-1]) for own in places if len(own)), default=-1)
     context = np.full(end, -1.0)  # by place: how far the nearer edge is of the window taken so far
     offsets = np.zeros((end, 2), np.int64)
-    scores = np.zeros((end, scored.scores[0].shape[-1]), np.float32)
+    scores = np.zeros((end, scored.rows[0].shape[-1]), np.float32)
     tokens, ids = [""] * end, np.zeros(end, np.int64)
-    for window, own, at, logits in zip(scored.sequences, inside, places, scored.scores, strict=True):
+    for window, own, at, logits in zip(scored.sequences, inside, places, scored.rows, strict=True):
         if not len(at):
             continue
         before = np.inf if at[0] == first else at - at[0]

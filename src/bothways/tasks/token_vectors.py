@@ -6,14 +6,12 @@ T tokens of a batch, n one sequence's tokens, D values of a vector.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from bothways import stream
 from bothways.arrays import FloatArray
 from bothways.batch import pack
 from bothways.checkpoint import Checkpoint
@@ -24,10 +22,10 @@ from bothways.heads import Head, dense
 from bothways.pooling import normalize
 from bothways.spec import Spec
 from bothways.tasks.embed import token_limit
+from bothways.tasks.plan import Plan
 from bothways.tasks.prompts import choose_prompt, prompted
-from bothways.tasks.report import Report
 from bothways.tasks.scores import Limits
-from bothways.tokens import Sequence, Text, Tokenizer
+from bothways.tokens import Sequence, Tokenizer
 from bothways.vocabulary import Vocabulary
 
 __all__ = ["Side", "TokenEmbedder", "vectors_limit"]
@@ -57,12 +55,11 @@ class Side:
 class TokenEmbedder:
     """Computes token vectors with one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine, batch_tokens: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, engine: Engine) -> None:
         """Join the parts; nothing is loaded until a text is embedded."""
         self._checkpoint = checkpoint
         self._tokenizer = tokenizer
         self._engine = engine
-        self._batch_tokens = batch_tokens
 
     @cached_property
     def _dense(self) -> list[Head]:
@@ -89,30 +86,31 @@ class TokenEmbedder:
         text = choose_prompt(embed, prompt, name).removeprefix(spec.marker)  # some files have it there too
         return _side(spec, text, self._tokenizer.vocabulary)
 
-    def embed(self, texts: Iterable[str], side: Side, limits: Limits, normal: bool | None) -> Iterator[FloatArray]:
-        """Yield every text's vectors (n, D), scaled to length 1 if `normal`, None for the checkpoint's own choice."""
+    def plan(self, side: Side, limits: Limits, normal: bool | None) -> Plan[str, FloatArray]:
+        """Plan to give every text its vectors (n, D), of length 1 if `normal`; None leaves that to the checkpoint."""
         late = self._checkpoint.spec.embed.late
         scale = normal if normal is not None else late is not None and late.normalize
-        report = Report(limits.progress, limits.max_tokens)
 
-        def tokenize(chunk: list[Text], first: int) -> list[Sequence]:
+        def tokenize(texts: list[str], first: int) -> list[list[Sequence]]:
             sequences = self._tokenizer.tokenize(
-                chunk,
+                texts,
                 max_length=limits.max_tokens - (side.marker is not None),
                 truncation=limits.truncation,
                 first=first,
                 spans=False,
             )
-            return [_marked(sequence, side, limits.max_tokens) for sequence in sequences]
+            return [[_marked(sequence, side, limits.max_tokens)] for sequence in sequences]
 
-        def compute(sequences: list[Sequence]) -> list[FloatArray]:
-            return self._compute(sequences, side, scale)
-
-        batches = stream.run(prompted(texts, side.prompt), tokenize, compute, batch_tokens=self._batch_tokens)
-        for sequences, vectors in batches:
-            report.add(len(vectors), sum(sequence.truncated > 0 for sequence in sequences), sequences)
-            yield from vectors
-        report.close()
+        return prompted(
+            Plan(
+                tokenize=tokenize,
+                compute=lambda sequences: self._compute(sequences, side, scale),
+                finish=lambda texts: [text.rows[0] for text in texts],
+                group=("token vectors", tuple(side.skip.tolist()), scale),
+                max_tokens=limits.max_tokens,
+            ),
+            side.prompt,
+        )
 
     def _compute(self, sequences: list[Sequence], side: Side, scale: bool) -> list[FloatArray]:
         batch = pack(sequences, self._checkpoint.spec)

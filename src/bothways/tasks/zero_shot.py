@@ -5,7 +5,7 @@ For every text and label the network reads a pair, the text and the label's sent
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,42 +16,41 @@ from bothways.errors import InputError
 from bothways.heads import softmax
 from bothways.tasks.classify import Label
 from bothways.tasks.inputs import shown
+from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.scores import Limits, Scorer
-from bothways.tokens import Sequence, Text
+from bothways.tokens import Sequence
 
 __all__ = ["entailment", "read_labels", "sentences", "zero_shot"]
 
 
 def zero_shot(
-    texts: Iterable[str],
-    labels: list[str],
-    hypotheses: list[str],
-    scorer: Scorer,
-    limits: Limits,
-    *,
-    multi_label: bool,
-) -> Iterator[list[Label]]:
-    """Yield every text's labels, the best first; equal scores keep the labels' order.
+    labels: list[str], hypotheses: list[str], scorer: Scorer, limits: Limits, *, multi_label: bool
+) -> Plan[str, list[Label]]:
+    """Plan to give every text its labels, the best first; equal scores keep the labels' order.
 
     Too long a text is cut so that the label's sentence stays whole.
     """
+    many = len(hypotheses)
+    around = sum(map(len, hypotheses))
 
-    def tokenize(pairs: list[Text], first: int) -> list[Sequence]:
-        return scorer.tokenizer.tokenize(
-            pairs,
+    def tokenize(texts: list[str], first: int) -> list[list[Sequence]]:
+        pairs = scorer.tokenizer.tokenize(
+            [(text, hypothesis) for text in texts for hypothesis in hypotheses],
             max_length=limits.max_tokens,
             truncation=limits.truncation,
-            first=first,
-            each=len(hypotheses),
+            first=first * many,
+            each=many,
             spans=False,
             keep_second=True,
         )
+        return [pairs[n : n + many] for n in range(0, len(pairs), many)]
 
-    # Pair by pair, so that many labels take no more memory than many texts.
-    pairs = ((text, hypothesis) for text in texts for hypothesis in hypotheses)
-    for text in scorer.run(pairs, tokenize, lambda: len(hypotheses), limits):
-        scores = label_scores(np.stack(text.scores), scorer.spec.labels, multi_label=multi_label)  # (L,)
-        yield [Label(labels[n], float(scores[n])) for n in np.argsort(-scores, kind="stable")]
+    def finish(text: Computed[str]) -> list[Label]:
+        scores = label_scores(np.stack(text.rows), scorer.spec.labels, multi_label=multi_label)  # (L,)
+        return [Label(labels[n], float(scores[n])) for n in np.argsort(-scores, kind="stable")]
+
+    # A text weighs what all its pairs do, so that many labels take no more memory than many texts.
+    return scorer.plan(tokenize, finish, limits.max_tokens, weight=lambda text: many * len(text) + around)
 
 
 def label_scores(logits: FloatArray, names: tuple[str, ...], *, multi_label: bool) -> npt.NDArray[np.float64]:

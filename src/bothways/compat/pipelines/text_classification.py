@@ -52,9 +52,9 @@ class TextClassificationPipeline(Pipeline):
         function = _read_function(function_to_apply)
         if top_k != _UNSET and top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int)):
             raise ValueError(f"top_k is {shown(top_k)}; it must be a whole number, or None for all labels")
-        limits = self.model._limits(cut, limit, None)
-        for scored in scorer.score(map(_read_text, inputs), limits):
-            scores = _scores(scored.scores[0], scorer.spec, function)
+        plan = scorer.texts(self.model._limits(cut, limit))
+        for logits in self.model._carry_out(plan, map(_read_text, inputs), None):
+            scores = _scores(logits, scorer.spec, function)
             order = np.argsort(-scores, kind="stable")
             labels = [{"label": scorer.spec.labels[n], "score": float(scores[n])} for n in order]
             yield labels[0] if top_k == _UNSET else labels[:top_k]

@@ -52,9 +52,10 @@ class TokenClassificationPipeline(Pipeline):
         _check_stride(stride, aggregation, self.tokenizer.max_tokens)
         ignored = ("O",) if ignore_labels is None else tuple(ignore_labels)
         scheme = Scheme(scorer.spec.labels)
-        limits = self.model._limits(True, None, None)
+        limits = self.model._limits(True, None)
+        plan = score_tokens(scorer, limits, window=stride is not None, stride=stride)
         texts = (_read_text(text, bool(is_split_into_words)) for text in inputs)
-        for tokens in score_tokens(texts, scorer, limits, window=stride is not None, stride=stride):
+        for tokens in self.model._carry_out(plan, texts, None):
             if tokens.words is not None and delimiter not in (None, " "):
                 tokens = _joined_by(tokens, str(delimiter))
             yield [
