@@ -52,7 +52,7 @@ fuzz: .venv-test/ready
 stubs: .venv-test/ready
 	$(TEST)/python -m nanobind.stubgen -q -m bothways._native -o src/bothways/_native.pyi
 
-bench: .venv-bench/ready
+bench: .venv-bench/ready .venv-infinity/ready
 	.venv-bench/bin/python bench/kernels.py
 	.venv-bench/bin/python bench/embed.py
 	.venv-bench/bin/python bench/base.py
@@ -63,6 +63,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python bench/startup.py
 	.venv-bench/bin/python bench/scale.py
 	.venv-bench/bin/python bench/search.py
+	.venv-bench/bin/python bench/server.py
 	.venv-bench/bin/python bench/report.py
 
 .venv-bench/ready: $(SOURCES) constraints.txt examples/checkpoint.txt
@@ -72,5 +73,12 @@ bench: .venv-bench/ready
 	.venv-bench/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes -r examples/checkpoint.txt
 	@touch $@
 
+# bench/server.py's rival, whose dependencies are others than ours.
+.venv-infinity/ready: bench/infinity.txt
+	$(PYTHON) -m venv .venv-infinity
+	.venv-infinity/bin/pip install $(PIP_FLAGS) $$(grep '^torch==' $<)
+	.venv-infinity/bin/pip install $(PIP_FLAGS) -r $<
+	@touch $@
+
 clean:
-	rm -rf build .venv-demo .venv-test .venv-bench
+	rm -rf build .venv-demo .venv-test .venv-bench .venv-infinity

@@ -15,7 +15,7 @@ from typing import Any
 from bothways.errors import InputError
 from bothways.tasks import inputs
 from bothways.tasks.answer import MAX_TOKENS, Answer, AnswerOptions, Question, answer, answer_each, answering
-from bothways.tasks.classify import Label, classify
+from bothways.tasks.classify import FUNCTIONS, Label, classify
 from bothways.tasks.each import Each, each
 from bothways.tasks.fill_mask import Fill, fill_mask, target_ids
 from bothways.tasks.plan import Plan
@@ -37,6 +37,7 @@ class Encoder(VectorMethods):
 
     Attributes:
         name: The model's name as given.
+        revision: The hub commit that it is, or None where it does not come from the hub.
         checkpoint: The files it came from.
         tokenizer: What turns texts into sequences.
         engine: What computes.
@@ -50,6 +51,7 @@ class Encoder(VectorMethods):
         texts: Each[Text],
         *,
         top_k: int | None = 1,
+        function: str | None = None,
         truncation: bool = True,
         max_length: int | None = None,
         progress: Progress | None = None,
@@ -61,16 +63,21 @@ class Encoder(VectorMethods):
         Args:
             texts: A text, a pair as a tuple, a list of either, or an iterator of either.
             top_k: How many labels each text gets; None gives all.
+            function: What makes scores of logits: "softmax", "sigmoid", or "identity" for the logits themselves; None
+                for what the checkpoint says.
             truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        plan = self._plan_classify(top_k=top_k, truncation=truncation, max_length=max_length)
+        plan = self._plan_classify(top_k=top_k, function=function, truncation=truncation, max_length=max_length)
         return self._carry_out(plan, texts, progress)
 
-    def _plan_classify(self, *, top_k: int | None, truncation: bool, max_length: int | None) -> Plan[Text, list[Label]]:
+    def _plan_classify(
+        self, *, top_k: int | None, function: str | None, truncation: bool, max_length: int | None
+    ) -> Plan[Text, list[Label]]:
         scorer, limits = self._scorer("classify"), self._limits(truncation, max_length)
-        return classify(scorer, limits, inputs.whole_number(top_k, "top_k"))
+        chosen = None if function is None else inputs.one_of(function, "function", FUNCTIONS)
+        return classify(scorer, limits, inputs.whole_number(top_k, "top_k"), chosen)
 
     @each(inputs.texts_or_words_list, inputs.texts_or_words)
     def tag(

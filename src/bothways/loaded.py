@@ -37,11 +37,13 @@ class Loaded:
         engine: Engine,
         *,
         name: str = "",
+        revision: str | None = None,
         max_length: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         """Join the parts; `from_pretrained` is the usual way."""
         self.name = name or checkpoint.folder.name
+        self.revision = revision
         self.checkpoint = checkpoint
         self.tokenizer = tokenizer
         self.engine = engine
@@ -88,7 +90,15 @@ class Loaded:
             chosen = choose(checkpoint, engine=engine, device=device, dtype=dtype, threads=threads)
         except MemoryError:
             raise _too_large(source) from None
-        return cls(checkpoint, tokenizer, chosen, name=source.name, max_length=max_length, batch_tokens=batch_tokens)
+        return cls(
+            checkpoint,
+            tokenizer,
+            chosen,
+            name=source.name,
+            revision=source.revision,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+        )
 
     @property
     def max_length(self) -> int | None:

@@ -6,6 +6,7 @@ number of threads may use a `Tokenizer` at once.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -66,8 +67,11 @@ class Tokenizer:
         self.vocabulary = Vocabulary(raw, special or {})
         self._raw = raw
         self._rows = spec.max_tokens
+        self._vocabulary_rows = spec.vocab_size
         self._typed = spec.num_token_types > 1
         self._may_be_empty = spec.num_layers == 0  # nothing attends then
+        # `encode` holds Python's lock; `encode_batch` does not, but has a thread pool, unless the environment forbids.
+        self._releases_lock = os.environ.get("TOKENIZERS_PARALLELISM", "").lower() == "false"
         self._characters_seen = 0
         # Made when first asked for. No cached_property: up to Python 3.11 that holds a lock, which a forked child may
         # find locked for ever.
@@ -210,6 +214,46 @@ class Tokenizer:
         starts = range(0, max(len(content) - stride, 1), step)
         return [_select(whole, source, np.r_[around, content[at : at + room]], 0) for at in starts]
 
+    def whole(self, text: str, *, special: bool = True) -> Sequence:
+        """All tokens of a text, however many, with special tokens around them or without."""
+        return self._sequence(self._encode(text, 0, special=special))
+
+    def from_ids(
+        self, ids: Iterable[int], *, max_length: int | None = None, truncation: bool = True, number: int = 0
+    ) -> Sequence:
+        """Make a sequence of a text's token ids, with the special tokens around them where they have none.
+
+        Raises:
+            InputError: An id is not in the vocabulary, or there are too many with truncation=False.
+        """
+        limit = self._limit(max_length)
+        content = list(ids)
+        wrong = next((id for id in content if not 0 <= id < self._vocabulary_rows), None)
+        if wrong is not None:
+            raise InputError(
+                f"text {number} has the token id {wrong}, and this model's vocabulary has ids from 0 to "
+                f"{self._vocabulary_rows - 1}; give ids of this model's own tokenizer, or the text itself"
+            )
+        before, after = self._around
+        if content[: len(before)] == before and content[len(content) - len(after) :] == after:
+            content = content[len(before) : len(content) - len(after)]
+        room = capacity(limit, len(before) + len(after), half=False)
+        cut = max(len(content) - room, 0)
+        kept = np.array([*before, *content[: len(content) - cut], *after], np.int32)  # (n,)
+        sequence = Sequence(kept, np.zeros(len(kept), np.int32), cut)
+        if not truncation:
+            self._refuse_cut(sequence, number, limit)
+        self._check_tokens(len(sequence), number)
+        return sequence
+
+    @property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens that are put before and behind a text."""
+        encoding = self._encode("a", 0)
+        inside = np.flatnonzero(parts_of(encoding) == 0)
+        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (len(encoding), len(encoding))
+        return encoding.ids[:first], encoding.ids[last:]
+
     def _fast_sequences(self, texts: list[Text], limit: int) -> list[Sequence | None]:
         """The sequences of the texts that the fast path takes, and None for the others."""
         singles = [text for text in texts if isinstance(text, str)]
@@ -287,8 +331,12 @@ class Tokenizer:
         """
         try:
             if isinstance(text, str):
+                if self._releases_lock:
+                    return self._raw.encode_batch([text], add_special_tokens=special)[0]
                 return self._raw.encode(text, add_special_tokens=special)
             if _is_pair(text):
+                if self._releases_lock:
+                    return self._raw.encode_batch([text])[0]
                 return self._raw.encode(text[0], text[1])
         except BaseException as error:
             if not (isinstance(error, Exception) or tokenizer_files.is_panic(error)):

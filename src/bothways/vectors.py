@@ -119,6 +119,10 @@ class VectorMethods(Loaded):
         limit = inputs.whole_number(max_length, "max_length") or self._max_length
         return self._reader.plan(EncodeOptions(limit, cut, hidden_states, attentions))
 
+    def encoded(self, texts: Iterable[TextRows]) -> Encoded:
+        """Put results of `plan("encode")` together, as `encode` does."""
+        return self._reader.encoded(texts)
+
     @overload
     def embed(
         self,

@@ -36,6 +36,7 @@ _COMMANDS = {
     "rerank": "Order documents by how well they answer a query.",
     "zero-shot": "Label texts with any labels.",
     "fill-mask": "Find the tokens that fit where a text has a mask.",
+    "serve": "Serve models over HTTP to the clients of other APIs.",
     "inspect": "Say what a checkpoint is, without loading it.",
     "bench": "Measure how fast a model runs here, beside other libraries if wanted.",
     "doctor": "Say what this machine offers and test the arithmetic.",

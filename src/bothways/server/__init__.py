@@ -1,0 +1,1 @@
+"""A server of encoder models: many clients, one engine, nothing that brings it down."""

@@ -1,0 +1,148 @@
+"""The ASGI application: routes, the model in a path, what is said of unknown paths, start and end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from bothways.server.calls import Call, Receive, Scope, Send, request_id
+from bothways.server.endpoint import Endpoint
+from bothways.server.openapi import document
+from bothways.server.problems import Envelope, Problem, problem_body
+from bothways.server.replies import Reply, json_reply
+from bothways.server.routes import ROUTES, Route
+from bothways.server.service import Service
+
+__all__ = ["make_app"]
+
+_PAGE = Path(__file__).parent / "page"
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+
+
+def make_app(service: Service) -> Any:
+    """Put a server's application together."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for route in (*ROUTES, *_document_routes(service)):
+        endpoint = Endpoint(service, route)
+        for path in route.paths:
+            paths.setdefault(path, {})[route.method] = endpoint
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.close()
+
+    origins = list(service.settings.cors_origins)
+    middleware = []
+    if origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "accept", "x-request-id", "x-request-timeout"],
+                expose_headers=["x-request-id", "retry-after"],
+            )
+        )
+    app = Starlette(
+        routes=[StarletteRoute(path, _ByMethod(ways), methods=list(ways)) for path, ways in paths.items()],
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _unknown_path},  # type: ignore[dict-item]
+    )
+    app.router.redirect_slashes = False
+    return _ModelInPath(app, service)
+
+
+class _ByMethod:
+    """Answers one path, each method by its own endpoint. HEAD is GET, whose body the server leaves out."""
+
+    def __init__(self, ways: dict[str, Endpoint]) -> None:
+        self._ways = {**ways, **({"HEAD": ways["GET"]} if "GET" in ways else {})}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._ways[scope["method"]](scope, receive, send)
+
+
+class _ModelInPath:
+    """Takes /models/NAME/embed as /embed of that model, for clients whose bodies name none."""
+
+    def __init__(self, app: Any, service: Service) -> None:
+        self._app = app
+        names = sorted((model.name for model in service.models), key=len, reverse=True)
+        self._prefixes = {f"/models/{name}": name for name in names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/models/"):
+            scope = self._rewritten(scope)
+        await self._app(scope, receive, send)
+
+    def _rewritten(self, scope: Scope) -> Scope:
+        path = scope["path"]
+        for prefix, name in self._prefixes.items():
+            rest = path[len(prefix) :]
+            if path.startswith(prefix) and (rest.startswith("/") or (not rest and scope["method"] == "POST")):
+                return {**scope, "path": rest or "/", "bothways.model": name}
+        return scope
+
+
+async def _unknown_path(request: Request, error: HTTPException) -> Response:
+    """Say what is wrong with a path or a method, as the routes around it say it."""
+    path, method = request.url.path, request.method
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem = Problem(
+            405, f"{path} takes {allowed}, not {method}", "method_not_allowed", headers={"allow": allowed}
+        )
+    else:
+        problem = Problem(404, f"there is nothing at {path}; GET /openapi.json lists what is", "unknown_path")
+        if path.startswith("/models/"):
+            problem = Problem(
+                404, f"there is no model or route at {path}; GET /models lists the models", "model_not_found"
+            )
+    name = request_id(request.headers.get("x-request-id", "").encode("latin-1"))
+    headers = {"content-type": "application/json", "x-request-id": name, **problem.headers}
+    return Response(problem_body(problem, _envelope_of(path), name), problem.status, headers)
+
+
+def _envelope_of(path: str) -> Envelope:
+    if path.startswith(("/v1/", "/v2/", "/embeddings", "/classify", "/models")):
+        return "openai"
+    return "tei"
+
+
+def _document_routes(service: Service) -> list[Route]:
+    """The OpenAPI document and the page that shows it."""
+    made: list[Reply] = []
+
+    async def openapi(_: Service, call: Call, request: None) -> Reply:
+        if not made:
+            made.append(json_reply(document(ROUTES, service.version)))
+        return made[0]
+
+    async def page(_: Service, call: Call, request: None) -> Reply:
+        name = call.path_rest or "index.html"
+        path = _PAGE / name
+        if "/" in name or path.suffix not in _TYPES or not path.is_file():
+            raise Problem(404, f"there is no page {name!r}; see /docs", "unknown_path")
+        return Reply(path.read_bytes(), content_type=f"{_TYPES[path.suffix]}; charset=utf-8")
+
+    def route(path: str, handler: Any, summary: str) -> Route:
+        return Route((path,), handler, summary, method="GET", inference=False, open=True, protectable=True)
+
+    return [
+        route("/openapi.json", openapi, "This document."),
+        route("/docs", page, "A page that shows the document."),
+        route("/docs/{rest}", page, "The page's parts."),
+    ]

@@ -1,0 +1,210 @@
+"""One request: its id and deadline, reading its body, waiting for its results, whether its client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from bothways.server.problems import Envelope, Problem
+from bothways.server.settings import Settings
+
+__all__ = ["Call", "Message", "Receive", "Scope", "Send", "request_id"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# After so many seconds without an answer it pays to look whether the client is still there.
+_WATCH_AFTER = 0.05
+
+_REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}")
+
+
+class Call:
+    """A request under way.
+
+    Attributes:
+        id: What the client named the request in `x-request-id`, or a name made here.
+        envelope: How an error of its route looks.
+        deadline: When it is given up, on the event loop's clock.
+        model: The name of the model that serves it, once known.
+        texts: How many it brought.
+        tokens: The tokens that were computed for it.
+        characters: The characters that it brought.
+        times: Seconds spent in each step, by the step's name.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, settings: Settings, envelope: Envelope) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.begun = time.perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id(self.headers.get(b"x-request-id"))
+        self.envelope = envelope
+        #: What the path names: a model in front of the route, and what stands behind it.
+        self.path_model: str | None = scope.get("bothways.model")
+        self.path_rest: str = scope.get("path_params", {}).get("rest", "")
+        self.model = ""
+        self.texts = self.tokens = self.characters = 0
+        self.times: dict[str, float] = {}
+        self._receive = receive
+        self._settings = settings
+        self.deadline = self.loop.time() + settings.request_timeout
+
+    def set_deadline(self) -> None:
+        """Take the client's own timeout where it is shorter than the server's."""
+        given = self.headers.get(b"x-request-timeout")
+        if given is None:
+            return
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < 1e9:
+            shown = given.decode("latin-1")
+            raise Problem(400, f"x-request-timeout is {shown!r}; give seconds, e.g. 2.5", "bad_header")
+        self.deadline = min(self.deadline, self.loop.time() + seconds)
+
+    def accepts(self, content_type: bytes) -> bool:
+        """Whether the client asks for an answer of that type by name."""
+        return content_type in self.headers.get(b"accept", b"")
+
+    def check_deadline(self) -> None:
+        """Give the request up where its time is over."""
+        if self.loop.time() >= self.deadline:
+            raise self._too_late()
+
+    def _too_late(self) -> Problem:
+        return Problem(
+            504,
+            "the request's time was over before its results were there; ask for less at once, or allow more time "
+            "(header x-request-timeout, server option --request-timeout)",
+            "deadline_exceeded",
+        )
+
+    async def read_body(self) -> bytes:
+        """Read the request's body, within the limits of size and time."""
+        most = self._settings.max_body_bytes
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > most:
+            raise _too_large(most, int(declared))
+        message = await self._next_part(None)
+        if not message.get("more_body"):
+            return self._within(message.get("body", b""), most)
+        until = self.loop.time() + self._settings.body_timeout
+        parts = [message.get("body", b"")]
+        size = len(parts[0])
+        while message.get("more_body"):
+            message = await self._next_part(until)
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise _too_large(most)
+        return b"".join(parts)
+
+    @staticmethod
+    def _within(body: bytes, most: int) -> bytes:
+        if len(body) > most:
+            raise _too_large(most, len(body))
+        return body
+
+    async def _next_part(self, until: float | None) -> Message:
+        message = await self._receive_until(until or self.loop.time() + self._settings.body_timeout)
+        if message["type"] == "http.disconnect":
+            raise gone()
+        return message
+
+    async def _receive_until(self, until: float) -> Message:
+        """Receive a message in time. Nearly always it is there already, so this makes no task, as `wait_for` would."""
+        task = asyncio.current_task()
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            if task is not None:
+                task.cancel()
+
+        timer = self.loop.call_at(until, give_up)
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            raise Problem(
+                408,
+                f"the request's body did not arrive within {self._settings.body_timeout:g} s; send it faster, or allow "
+                "more time (server option --body-timeout)",
+                "body_timeout",
+                headers={"connection": "close"},
+            ) from None
+        finally:
+            timer.cancel()
+
+    async def wait(self, future: asyncio.Future[None]) -> None:
+        """Wait for results until the deadline, or until the client is gone."""
+        watchers: list[asyncio.Task[None]] = []
+
+        def look() -> None:
+            left = self.deadline - self.loop.time()
+            if future.done():
+                return
+            if left <= 0:
+                future.set_exception(self._too_late())
+                return
+            if not watchers:
+                watchers.append(self.loop.create_task(self._watch(future)))
+            timers[0] = self.loop.call_later(left, look)
+
+        timers = [self.loop.call_later(min(_WATCH_AFTER, max(self.deadline - self.loop.time(), 0)), look)]
+        try:
+            await future
+        finally:
+            timers[0].cancel()
+            for watcher in watchers:
+                watcher.cancel()
+
+    async def _watch(self, future: asyncio.Future[None]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not future.done():
+            future.set_exception(gone())
+
+    def time_headers(self) -> list[tuple[bytes, bytes]]:
+        """How long everything took, in milliseconds, under the names that TEI's tools read."""
+        total = time.perf_counter() - self.begun
+        steps = {"total": total, **self.times}
+        return [
+            *((f"x-{step}-time".encode(), b"%.3f" % (1000 * seconds)) for step, seconds in steps.items()),
+            (b"x-compute-tokens", b"%d" % self.tokens),
+            (b"x-compute-characters", b"%d" % self.characters),
+        ]
+
+
+def gone() -> Problem:
+    """The client went away: nobody reads this, but the log counts it."""
+    return Problem(499, "the client closed the connection", "client_closed_request")
+
+
+def _too_large(most: int, given: int | None = None) -> Problem:
+    size = "more" if given is None else f"{given} bytes"
+    return Problem(
+        413,
+        f"the request's body has {size}, the limit is {most} bytes; send fewer texts at once "
+        "(server option --max-body-bytes)",
+        "max_body_bytes",
+        headers={"connection": "close"},
+    )
+
+
+def request_id(given: bytes | None) -> str:
+    """What a client calls its request, or a new name where it has none that can be repeated."""
+    if given is not None:
+        text = given.decode("latin-1")
+        if _REQUEST_ID.fullmatch(text):
+            return text
+    return uuid.uuid4().hex

@@ -1,0 +1,150 @@
+"""One route as an ASGI application: reads the request, lets it in, answers it or says what is wrong, counts it."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+
+from bothways.server.calls import Call, Receive, Scope, Send
+from bothways.server.problems import Problem, problem_body, problem_of
+from bothways.server.replies import Reply
+from bothways.server.routes.base import Route
+from bothways.server.service import Service
+from bothways.server.wire import decode
+
+__all__ = ["Endpoint"]
+
+_log = logging.getLogger("bothways.server")
+
+# TEI's words for why a request failed, by status.
+_FAILURES = {
+    400: "validation",
+    401: "unauthorized",
+    413: "batch_size",
+    422: "validation",
+    424: "model_type",
+    429: "overloaded",
+    499: "dropped",
+    504: "timeout",
+}
+
+
+class Endpoint:
+    """Answers one route."""
+
+    def __init__(self, service: Service, route: Route) -> None:
+        self._service = service
+        self._route = route
+        self._name = route.paths[0]
+        self._open = route.open and not (route.protectable and service.settings.protect_metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        service, route = self._service, self._route
+        call = Call(scope, receive, service.settings, route.envelope)
+        status, failure = 500, ""
+        service.requests += route.inference
+        try:
+            try:
+                reply = await self._answer(call)
+            except Exception as error:
+                problem = self._problem(call, error)
+                failure = _FAILURES.get(problem.status, "inference")
+                reply = _problem_reply(problem, call)
+            status = reply.status
+            times = call.time_headers() if route.inference else []
+            await reply.send(send, [(b"x-request-id", call.id.encode()), *times])
+        finally:
+            service.requests -= route.inference
+            if route.inference:
+                self._count(call, status, failure)
+            self._write_access(scope, call, status)
+
+    async def _answer(self, call: Call) -> Reply:
+        service, route = self._service, self._route
+        if not self._open:
+            _check_key(service, call)
+        call.set_deadline()
+        if route.inference:
+            service.admit()
+        request = None
+        if route.request is not None:
+            _check_content_type(call)
+            body = await call.read_body()
+            request = await decode(body, route.request)
+            if service.settings.log_texts:
+                _log.info("%s %s %s", call.id, self._name, body.decode("utf-8", "replace"))
+        return await route.handler(service, call, request)
+
+    def _problem(self, call: Call, error: Exception) -> Problem:
+        problem = problem_of(error, call.envelope)
+        if problem.code == "internal":
+            _log.error("request %s to %s failed", call.id, self._name, exc_info=error)
+        elif problem.status >= 500:
+            _log.warning("request %s to %s failed: %s", call.id, self._name, problem.message)
+        return problem
+
+    def _count(self, call: Call, status: int, failure: str) -> None:
+        times = {"total": time.perf_counter() - call.begun, **call.times}
+        self._service.metrics.request(
+            self._name, call.model, status, texts=call.texts, tokens=call.tokens, times=times, error=failure
+        )
+
+    def _write_access(self, scope: Scope, call: Call, status: int) -> None:
+        if status < 400 and not self._service.settings.access_log:
+            return
+        _log.info(
+            "%s %s %d %.1f ms",
+            scope["method"],
+            scope["path"],
+            status,
+            1000 * (time.perf_counter() - call.begun),
+            extra={
+                "request_id": call.id,
+                "model": call.model,
+                "status": status,
+                "tokens": call.tokens,
+                "texts": call.texts,
+                "milliseconds": {step: round(1000 * seconds, 3) for step, seconds in call.times.items()},
+            },
+        )
+
+
+def _problem_reply(problem: Problem, call: Call) -> Reply:
+    """An error in its route's envelope."""
+    headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in problem.headers.items()]
+    return Reply(problem_body(problem, call.envelope, call.id), problem.status, headers=headers)
+
+
+def _check_key(service: Service, call: Call) -> None:
+    """Refuse a request without one of the keys; how long that takes says nothing of them."""
+    keys = service.keys
+    if not keys:
+        return
+    given = call.headers.get(b"authorization", b"")
+    scheme, _, key = given.partition(b" ")
+    # Some clients put the bare key there.
+    key = key.strip() if scheme.lower() == b"bearer" else given.strip()
+    matches = [hmac.compare_digest(key, known) for known in keys]
+    if not any(matches):
+        what = "the Authorization header's key is not known here" if given else "this server asks for an API key"
+        raise Problem(
+            401,
+            f"{what}; send `Authorization: Bearer KEY`",
+            "invalid_api_key",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+
+def _check_content_type(call: Call) -> None:
+    given = call.headers.get(b"content-type")
+    if given is None:
+        return
+    kind = given.split(b";")[0].strip().lower()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        raise Problem(
+            415,
+            f"the request's Content-Type is {kind.decode('latin-1')!r}; send application/json",
+            "unsupported_media_type",
+        )

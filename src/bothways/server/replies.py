@@ -1,0 +1,99 @@
+"""What goes back: a status, headers, and a body in one piece or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from bothways.errors import CheckpointError
+from bothways.server.calls import Call, Send
+
+__all__ = ["Reply", "floats", "json_reply", "listed"]
+
+# Bytes that are handed to the connection at once.
+_PIECE = 1 << 17
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Reply:
+    """A response that is ready to be sent."""
+
+    body: bytes | list[bytes]
+    status: int = 200
+    content_type: str = "application/json"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    async def send(self, send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send it, waiting where the client is slow to read."""
+        parts = [self.body] if isinstance(self.body, bytes) else self.body
+        size = sum(map(len, parts))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status,
+                "headers": [
+                    (b"content-type", self.content_type.encode()),
+                    (b"content-length", b"%d" % size),
+                    *self.headers,
+                    *headers,
+                ],
+            }
+        )
+        if size <= _PIECE:
+            await send({"type": "http.response.body", "body": b"".join(parts)})
+            return
+        for piece in _pieces(parts):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(parts: list[bytes]) -> Iterator[bytes]:
+    """Join small parts and cut large ones."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        for begin in range(0, len(part), _PIECE):
+            cut = part[begin : begin + _PIECE]
+            held.append(cut)
+            size += len(cut)
+            if size >= _PIECE:
+                yield b"".join(held)
+                held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def json_reply(value: Any, call: Call | None = None) -> Reply:
+    """A value as JSON."""
+    return Reply(_encode(value))
+
+
+def listed(before: bytes, items: list[bytes], after: bytes) -> list[bytes]:
+    """The parts of a JSON list with something around it; its items are JSON already."""
+    parts = [before + b"["]
+    for n, item in enumerate(items):
+        parts.append(b"," + item if n else item)
+    parts.append(b"]" + after)
+    return parts
+
+
+def floats(values: npt.NDArray[Any]) -> bytes:
+    """An array as JSON, each number in the fewest digits that give the same float32 again.
+
+    Raises:
+        CheckpointError: A value is NaN or infinite, which JSON can't say.
+    """
+    values = np.ascontiguousarray(values)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise CheckpointError(
+            "the embedding has values that are NaN or infinite; are the checkpoint's weights sound? Fetch it again"
+        )
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)

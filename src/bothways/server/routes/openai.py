@@ -1,0 +1,166 @@
+"""OpenAI's routes: embeddings, and the list of models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from bothways.server.calls import Call
+from bothways.server.models import Model
+from bothways.server.problems import Problem
+from bothways.server.replies import Reply, json_reply, listed
+from bothways.server.routes.base import (
+    Body,
+    Direction,
+    Input,
+    Route,
+    embed,
+    given,
+    prompt_of,
+    read_input,
+    truncation_of,
+    vectors,
+)
+from bothways.server.service import Service
+
+__all__ = ["ROUTES", "Usage"]
+
+_IDS_ADVICE = "; LangChain's OpenAIEmbeddings sends OpenAI's token ids unless check_embedding_ctx_length=False"
+
+
+class EmbeddingsRequest(Body):
+    """Texts, or this model's token ids, to embed. `truncate` and what follows are additions to OpenAI's fields."""
+
+    input: Input
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
+    normalize: bool | None = None
+    precision: Literal["float32", "binary", "ubinary"] | None = None
+
+
+class Usage(msgspec.Struct):
+    """Tokens that were computed, special ones included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(msgspec.Struct):
+    """One text's vector; in base64 the bytes of little-endian numbers."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsResponse(msgspec.Struct):
+    """The vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ModelCard(msgspec.Struct):
+    """A model that is served."""
+
+    id: str
+    created: int
+    tasks: list[str]
+    object: Literal["model"] = "model"
+    owned_by: str = "bothways"
+
+
+class ModelList(msgspec.Struct):
+    """The models that are served."""
+
+    data: list[ModelCard]
+    object: Literal["list"] = "list"
+
+
+async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -> Reply:
+    """Answer POST /v1/embeddings."""
+    model = service.find(call, request.model, "embed")
+    items, _ = read_input(request.input, "input", refuse_empty=service.settings.refuse_empty)
+    try:
+        results = await embed(
+            service,
+            call,
+            model,
+            items,
+            vectors(request.encoding_format or "float"),
+            **_options(service, model, request),
+        )
+    except Problem as problem:
+        if problem.code == "unknown_token":
+            problem.message += _IDS_ADVICE
+        raise
+    data = [b'{"object":"embedding","index":%d,"embedding":%b}' % (n, each) for n, each in enumerate(results.each)]
+    after = msgspec.json.encode({"model": model.name, "usage": Usage(results.tokens, results.tokens)})
+    return Reply(listed(b'{"object":"list","data":', data, b"," + after[1:]))
+
+
+def _options(service: Service, model: Model, request: EmbeddingsRequest) -> dict[str, Any]:
+    """The plan's options that a request asks for; vectors have length 1 unless it says otherwise."""
+    return {
+        "normalize": True if request.normalize is None else request.normalize,
+        **truncation_of(service, request.truncate, request.truncation_direction),
+        **given(dimensions=request.dimensions, precision=request.precision),
+        **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
+    }
+
+
+def _card(model: Model) -> ModelCard:
+    return ModelCard(model.name, model.created, list(model.encoder.tasks))
+
+
+async def models(service: Service, call: Call, _: None) -> Reply:
+    """Answer GET /v1/models, and with a name behind it."""
+    name = call.path_rest
+    if name:
+        return json_reply(_card(service.models.named(name)))
+    return json_reply(ModelList([_card(model) for model in service.models]))
+
+
+ROUTES = (
+    Route(
+        ("/v1/embeddings", "/embeddings"),
+        embeddings,
+        "Embed texts, as OpenAI's API does.",
+        EmbeddingsRequest,
+        EmbeddingsResponse,
+        envelope="openai",
+        family="OpenAI",
+    ),
+    Route(
+        ("/v1/models", "/models"),
+        models,
+        "List the models.",
+        None,
+        ModelList,
+        envelope="openai",
+        family="OpenAI",
+        method="GET",
+        inference=False,
+    ),
+    Route(
+        ("/v1/models/{rest:path}", "/models/{rest:path}"),
+        models,
+        "Describe a model.",
+        None,
+        ModelCard,
+        envelope="openai",
+        family="OpenAI",
+        method="GET",
+        inference=False,
+    ),
+)

@@ -1,0 +1,376 @@
+"""Our own routes: the methods of `Encoder` over HTTP, which `bothways.Client` speaks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from bothways.server.calls import Call
+from bothways.server.models import Model
+from bothways.server.problems import Problem
+from bothways.server.replies import Reply, floats, json_reply, listed
+from bothways.server.routes.base import Body, Route, npy_reply, similarities
+from bothways.server.routes.openai import Usage
+from bothways.server.service import Results, Service
+from bothways.tasks.answer import Answer
+from bothways.tasks.classify import Label
+from bothways.tasks.fill_mask import Fill
+from bothways.tasks.rerank import Ranked
+from bothways.tasks.spans import Span
+
+__all__ = ["ROUTES"]
+
+_Pairs = list[str | list[str]]
+_Words = list[str | list[str]]
+_Truncation = bool | Literal["window"]
+
+
+class EmbedRequest(Body, omit_defaults=True):
+    """What `Encoder.embed` takes."""
+
+    texts: str | list[str]
+    model: str | None = None
+    sparse: bool | None = None
+    tokens: bool | None = None
+    pooling: str | list[str] | None = None
+    normalize: bool | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None
+    precision: str | None = None
+    ranges: list[list[float]] | None = None
+    truncation: _Truncation | None = None
+    truncation_side: str | None = None
+    max_length: int | None = None
+
+
+class EncodeRequest(Body, omit_defaults=True):
+    """What `Encoder.encode` takes; a pair is a list of two texts inside the list."""
+
+    texts: str | _Pairs
+    model: str | None = None
+    truncation: bool | None = None
+    max_length: int | None = None
+    hidden_states: bool | None = None
+    attentions: bool | None = None
+
+
+class SimilarityRequest(Body, omit_defaults=True):
+    """What `Encoder.similarity` takes: texts on both sides."""
+
+    a: str | list[str]
+    b: str | list[str]
+    model: str | None = None
+
+
+class ClassifyRequest(Body, omit_defaults=True):
+    """What `Encoder.classify` takes; a pair is a list of two texts inside the list."""
+
+    texts: str | _Pairs
+    model: str | None = None
+    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    function: str | None = None
+    truncation: bool | None = None
+    truncation_side: str | None = None
+    max_length: int | None = None
+
+
+class TagRequest(Body, omit_defaults=True):
+    """What `Encoder.tag` takes; a text may be a list of its words inside the list."""
+
+    texts: str | _Words
+    model: str | None = None
+    aggregation: str | None = None
+    stride: int | None = None
+    ignore_labels: list[str] | None = None
+    truncation: _Truncation | None = None
+    max_length: int | None = None
+
+
+class FillMaskRequest(Body, omit_defaults=True):
+    """What `Encoder.fill_mask` takes."""
+
+    texts: str | list[str]
+    model: str | None = None
+    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    targets: str | list[str] | None = None
+    truncation: bool | None = None
+    max_length: int | None = None
+
+
+class AnswerRequest(Body, omit_defaults=True):
+    """What `Encoder.answer` takes: as many questions as contexts, or one of either."""
+
+    question: str | list[str]
+    context: str | list[str]
+    model: str | None = None
+    top_k: int | msgspec.UnsetType = msgspec.UNSET
+    max_answer_tokens: int | None = None
+    impossible: bool | None = None
+    whole_words: bool | None = None
+    stride: int | None = None
+    truncation: _Truncation | None = None
+    max_length: int | None = None
+
+
+class RerankRequest(Body, omit_defaults=True):
+    """What `Encoder.rerank` takes."""
+
+    query: str
+    documents: list[str]
+    model: str | None = None
+    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    raw_scores: bool | None = None
+    truncation: bool | None = None
+    truncation_side: str | None = None
+    max_length: int | None = None
+
+
+class ZeroShotRequest(Body, omit_defaults=True):
+    """What `Encoder.zero_shot` takes."""
+
+    texts: str | list[str]
+    labels: str | list[str]
+    model: str | None = None
+    template: str | None = None
+    multi_label: bool | None = None
+    truncation: bool | None = None
+    max_length: int | None = None
+
+
+class Answers(msgspec.Struct):
+    """Results in the order of the texts."""
+
+    model: str
+    results: list[Any]
+    usage: Usage
+    truncated: int
+
+
+def _options(request: Body, *taken: str) -> dict[str, Any]:
+    """What a request says, but for the fields that are `taken`; lists as tuples, so that plans can be looked up."""
+    fields = msgspec.structs.asdict(request)
+    return {
+        name: tuple(value) if isinstance(value, list) and name != "ranges" else value
+        for name, value in fields.items()
+        if name not in ("model", *taken) and value is not msgspec.UNSET and (value is not None or name == "top_k")
+    }
+
+
+def _texts(given: Any) -> list[Any]:
+    """Texts, pairs and lists of words: a str or a tuple each."""
+    if isinstance(given, str):
+        return [given]
+    return [tuple(item) if isinstance(item, list) else item for item in given]
+
+
+def _answers(results: Results, call: Call, each: list[bytes] | None = None) -> Reply:
+    after = {
+        "model": call.model,
+        "usage": Usage(results.tokens, results.tokens),
+        "truncated": sum(results.truncated),
+    }
+    items = results.each if each is None else each
+    return Reply(listed(b'{"results":', items, b"," + msgspec.json.encode(after)[1:]))
+
+
+def _headers(results: Results) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-usage-tokens", b"%d" % results.tokens),
+        (b"x-truncated", b"%d" % sum(results.truncated)),
+    ]
+
+
+async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
+    """Answer POST /tasks/embed."""
+    model = service.find(call, request.model, "embed")
+    options = _options(request, "texts")
+    texts = _texts(request.texts)
+    plan = model.plan("embed", **options)
+    if request.sparse:
+        return _answers(await service.run(call, model, plan, texts, _sparse), call)
+    if request.tokens:
+        binary = call.accepts(b"application/x-npz")
+        results = await service.run(call, model, plan, texts, np.asarray if binary else floats)
+        return _token_vectors(results) if binary else _answers(results, call)
+    binary = call.accepts(b"application/x-npy")
+    results = await service.run(call, model, plan, texts, np.asarray if binary else floats)
+    return npy_reply(results.each, _headers(results)) if binary else _answers(results, call)
+
+
+def _sparse(embedding: Any) -> bytes:
+    return msgspec.json.encode(
+        {"ids": embedding.ids.tolist(), "weights": msgspec.Raw(floats(embedding.weights)), "terms": embedding.terms}
+    )
+
+
+def _token_vectors(results: Results) -> Reply:
+    rows: list[npt.NDArray[Any]] = results.each
+    for row in rows:
+        _check_finite(row)
+    starts = np.cumsum([0, *map(len, rows)])
+    vectors = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    return _npz({"vectors": vectors, "starts": starts}, _headers(results))
+
+
+def _check_finite(values: npt.NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        floats(values)  # says what is wrong
+
+
+def _npz(arrays: dict[str, npt.NDArray[Any]], headers: list[tuple[bytes, bytes]]) -> Reply:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return Reply(file.getvalue(), content_type="application/x-npz", headers=headers)
+
+
+async def encode(service: Service, call: Call, request: EncodeRequest) -> Reply:
+    """Answer POST /tasks/encode: a .npz file, as there are too many numbers for JSON."""
+    if not call.accepts(b"application/x-npz"):
+        raise Problem(
+            406,
+            "encode answers with a .npz file alone; ask for it with the header Accept: application/x-npz",
+            "npz_only",
+        )
+    model = service.find(call, request.model, "encode")
+    plan = model.plan("encode", **_options(request, "texts"))
+    results = await service.run(call, model, plan, _texts(request.texts), lambda text: text)
+    encoded = model.encoder.encoded(results.each)
+    _check_finite(encoded.last_hidden_state)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "input_ids": encoded.input_ids,
+        "attention_mask": encoded.attention_mask,
+        "last_hidden_state": encoded.last_hidden_state,
+        "offsets": np.concatenate(encoded.offsets) if encoded.offsets else np.zeros((0, 2), np.int64),
+        "starts": np.cumsum([0, *map(len, encoded.tokens)]),
+        "truncated": np.array(encoded.truncated, np.int64),
+        "tokens": np.array([token for tokens in encoded.tokens for token in tokens], np.str_),
+    }
+    if encoded.pooler_output is not None:
+        arrays["pooler_output"] = encoded.pooler_output
+    for name, layers in (("hidden_state", encoded.hidden_states), ("attention", encoded.attentions)):
+        for n, layer in enumerate(layers or ()):
+            arrays[f"{name}_{n}"] = layer
+    return _npz(arrays, _headers(results))
+
+
+async def similarity(service: Service, call: Call, request: SimilarityRequest) -> Reply:
+    """Answer POST /tasks/similarity."""
+    model = service.find(call, request.model, "embed")
+    embed = model.encoder.spec.embed
+    if embed.splade is not None or embed.late is not None:
+        raise Problem(
+            424,
+            "this checkpoint's texts have no dense vectors to compare; embed them (sparse or tokens) and compare those",
+            "task_not_supported",
+        )
+    a, b = _texts(request.a), _texts(request.b)
+    results = await service.run(call, model, model.plan("embed"), [*a, *b], np.asarray)
+    for row in results.each:
+        _check_finite(row)
+    scores = np.zeros((len(a), len(b)), np.float32)
+    if a and b:
+        scores = await similarities(model, results.each[: len(a)], results.each[len(a) :], embed.similarity)
+    if call.accepts(b"application/x-npy"):
+        return npy_reply(list(scores), _headers(results))
+    return _answers(results, call, [floats(row) for row in scores])
+
+
+async def rerank(service: Service, call: Call, request: RerankRequest) -> Reply:
+    """Answer POST /tasks/rerank."""
+    model = service.find(call, request.model, "rerank")
+    top_k = None if isinstance(request.top_k, msgspec.UnsetType) else request.top_k
+    if top_k is not None and top_k < 1:
+        raise Problem(
+            400, f"top_k is {top_k}; it must be a whole number above zero, or null", "invalid_value", param="top_k"
+        )
+    plan = model.plan("rerank", **_options(request, "documents", "top_k"))
+    results = await service.run(call, model, plan, request.documents, float)
+    order = sorted(range(len(request.documents)), key=lambda n: -results.each[n])[:top_k]
+    return _answers(results, call, [msgspec.json.encode(Ranked(n, results.each[n])) for n in order])
+
+
+async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
+    """Answer POST /tasks/answer."""
+    model = service.find(call, request.model, "answer")
+    plan = model.plan("answer", **_options(request, "question", "context"))
+    questions, contexts = _texts(request.question), _texts(request.context)
+    if len(questions) != len(contexts) and 1 not in (len(questions), len(contexts)):
+        raise Problem(
+            400,
+            f"there are {len(questions)} questions and {len(contexts)} contexts; give as many of both, or one",
+            "invalid_value",
+            param="question",
+        )
+    count = max(len(questions), len(contexts)) if questions and contexts else 0
+    pairs = [(questions[n % len(questions)], contexts[n % len(contexts)]) for n in range(count)]
+    return _answers(await service.run(call, model, plan, pairs, msgspec.json.encode), call)
+
+
+def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
+    """What answers a task whose results are lists of small objects."""
+
+    async def handler(service: Service, call: Call, request: Any) -> Reply:
+        model = service.find(call, request.model, task)
+        texts = _texts(request.texts)
+        plan = model.plan(task, **_options(request, "texts"))
+        return _answers(await service.run(call, model, plan, texts, msgspec.json.encode), call)
+
+    return handler
+
+
+async def tasks(service: Service, call: Call, _: None) -> Reply:
+    """Answer GET /tasks."""
+    return json_reply({"models": [_described(model) for model in service.models]})
+
+
+def _described(model: Model) -> dict[str, Any]:
+    encoder = model.encoder
+    engine = encoder.engine
+    return {
+        "name": model.name,
+        "revision": encoder.revision,
+        "family": encoder.spec.family,
+        "hidden_size": encoder.spec.hidden_size,
+        "max_tokens": model.max_tokens,
+        "embed_max_tokens": model.embed_limit,
+        "tasks": list(encoder.tasks),
+        "labels": {kind: list(head.labels) for kind, head in encoder.spec.heads.items() if head.labels},
+        "prompts": dict(encoder.spec.embed.prompts),
+        "similarity": encoder.spec.embed.similarity,
+        "engine": {"name": engine.name, "level": engine.level, "dtype": engine.dtype, "threads": engine.threads},
+    }
+
+
+def _route(task: str, handler: Any, request: type[Body], each: Any) -> Route:
+    answers = msgspec.defstruct(f"{task.title().replace('_', '')}Answers", [("results", list[each])], bases=(Answers,))
+    summary = f"`Encoder.{task}`."
+    return Route((f"/tasks/{task}",), handler, summary, request, answers, family="Bothways")
+
+
+ROUTES = (
+    _route("embed", embed, EmbedRequest, Any),
+    Route(("/tasks/encode",), encode, "`Encoder.encode`, as a .npz file.", EncodeRequest, None, family="Bothways"),
+    _route("similarity", similarity, SimilarityRequest, list[float]),
+    _route("classify", _plain("classify"), ClassifyRequest, list[Label]),
+    _route("tag", _plain("tag"), TagRequest, list[Span]),
+    _route("fill_mask", _plain("fill_mask"), FillMaskRequest, list[Fill]),
+    _route("answer", answer, AnswerRequest, Answer),
+    _route("rerank", rerank, RerankRequest, Ranked),
+    _route("zero_shot", _plain("zero_shot"), ZeroShotRequest, list[Label]),
+    Route(
+        ("/tasks",),
+        tasks,
+        "What the models are and can do.",
+        None,
+        dict[str, list[dict[str, Any]]],
+        family="Bothways",
+        method="GET",
+        inference=False,
+    ),
+)

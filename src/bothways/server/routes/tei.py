@@ -1,0 +1,234 @@
+"""The routes of Text Embeddings Inference, with its bodies and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bothways.server.calls import Call
+from bothways.server.problems import Problem
+from bothways.server.replies import Reply, floats, listed
+from bothways.server.routes.base import (
+    Body,
+    Direction,
+    Input,
+    Route,
+    embed,
+    given,
+    npy_reply,
+    read_input,
+    similarities,
+    truncation_of,
+)
+from bothways.server.service import Service
+from bothways.tasks.prompts import choose_prompt
+
+__all__ = [
+    "ROUTES",
+    "EmbedRequest",
+    "PredictRequest",
+    "SimilarityRequest",
+    "embed_texts",
+    "predict",
+    "predictions",
+    "similarity",
+]
+
+
+class EmbedRequest(Body):
+    """Texts, or this model's token ids, to embed."""
+
+    inputs: Input
+    model: str | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+    normalize: bool | None = None
+    dimensions: int | None = None
+
+
+class EmbedAllRequest(Body):
+    """Texts whose tokens are all embedded, without pooling."""
+
+    inputs: str | list[str]
+    model: str | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+
+
+class SparseValue(msgspec.Struct):
+    """A term of the vocabulary and its weight."""
+
+    index: int
+    value: float
+
+
+class PredictRequest(Body):
+    """What to classify: a text, ["first", "second"] as one pair, ["text"], or a list of such lists."""
+
+    inputs: str | list[str | list[str]]
+    model: str | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    raw_scores: bool | None = None
+
+
+class Prediction(msgspec.Struct):
+    """A label and its score."""
+
+    score: float
+    label: str
+
+
+class SimilarityInputs(msgspec.Struct):
+    """A sentence, and those that it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(msgspec.Struct):
+    """How sentences are embedded."""
+
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(Body):
+    """Sentences to compare with one."""
+
+    inputs: SimilarityInputs
+    parameters: SimilarityParameters | None = None
+    model: str | None = None
+
+
+async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Reply:
+    """Answer POST /embed."""
+    model = service.find(call, request.model, "embed")
+    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    binary = call.accepts(b"application/x-npy")
+    options = {
+        "normalize": True if request.normalize is None else request.normalize,
+        **truncation_of(service, request.truncate, request.truncation_direction),
+        **given(prompt_name=request.prompt_name, dimensions=request.dimensions),
+    }
+    results = await embed(service, call, model, items, np.asarray if binary else floats, **options)
+    return npy_reply(results.each) if binary else Reply(listed(b"", results.each, b""))
+
+
+async def embed_all(service: Service, call: Call, request: EmbedAllRequest) -> Reply:
+    """Answer POST /embed_all."""
+    model = service.find(call, request.model, "embed")
+    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name)
+    options = truncation_of(service, request.truncate, request.truncation_direction)
+    plan = model.plan("encode", max_length=model.embed_limit, **options)
+    texts = [prompt + text for text in items]
+    results = await service.run(call, model, plan, texts, lambda text: floats(text.rows))
+    return Reply(listed(b"", results.each, b""))
+
+
+async def embed_sparse(service: Service, call: Call, request: EmbedAllRequest) -> Reply:
+    """Answer POST /embed_sparse."""
+    model = service.find(call, request.model, "embed")
+    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    options = truncation_of(service, request.truncate, request.truncation_direction)
+    plan = model.plan("embed", sparse=True, **options, **given(prompt_name=request.prompt_name))
+    results = await service.run(call, model, plan, items, _sparse_values)
+    return Reply(listed(b"", results.each, b""))
+
+
+def _sparse_values(embedding: Any) -> bytes:
+    order = np.argsort(embedding.ids)
+    pairs = zip(embedding.ids[order].tolist(), embedding.weights[order].tolist(), strict=True)
+    return msgspec.json.encode([SparseValue(index, value) for index, value in pairs])
+
+
+async def predict(service: Service, call: Call, request: PredictRequest) -> Reply:
+    """Answer POST /predict."""
+    model = service.find(call, request.model, "classify")
+    texts, alone = _predict_inputs(request.inputs)
+    options = truncation_of(service, request.truncate, request.truncation_direction)
+    if request.raw_scores:
+        options["function"] = "identity"
+    plan = model.plan("classify", top_k=None, **options)
+    results = await service.run(call, model, plan, texts, predictions)
+    return Reply(results.each[0]) if alone else Reply(listed(b"", results.each, b""))
+
+
+def _predict_inputs(inputs: str | list[str | list[str]]) -> tuple[list[Any], bool]:
+    """The texts and pairs, and whether it is one alone."""
+    if isinstance(inputs, str):
+        return [inputs], True
+    if not inputs:
+        raise Problem(400, "`inputs` is an empty list; give at least one text", "empty_input", param="inputs")
+    if all(isinstance(each, str) for each in inputs):
+        return [_text_or_pair(inputs, "inputs")], True
+    return [_text_or_pair(each, f"inputs[{n}]") for n, each in enumerate(inputs)], False
+
+
+def _text_or_pair(value: Any, name: str) -> Any:
+    if isinstance(value, str) or len(value) not in (1, 2) or not all(isinstance(each, str) for each in value):
+        raise Problem(
+            422,
+            f"`{name}` must be a list of one text, or of the two texts of a pair; give several as a list of lists",
+            "invalid_field",
+            param="inputs",
+        )
+    return value[0] if len(value) == 1 else (value[0], value[1])
+
+
+def predictions(labels: list[Any]) -> bytes:
+    """One text's labels as JSON."""
+    return msgspec.json.encode([Prediction(label.score, label.label) for label in labels])
+
+
+async def similarity(service: Service, call: Call, request: SimilarityRequest) -> Reply:
+    """Answer POST /similarity."""
+    model = service.find(call, request.model, "embed")
+    how = request.parameters or SimilarityParameters()
+    inputs = request.inputs
+    if not inputs.sentences:
+        raise Problem(400, "`inputs.sentences` is empty; give at least one sentence", "empty_input", param="inputs")
+    options = {
+        "normalize": True,
+        **truncation_of(service, how.truncate, how.truncation_direction),
+        **given(prompt_name=how.prompt_name),
+    }
+    texts = [inputs.source_sentence, *inputs.sentences]
+    results = await embed(service, call, model, texts, np.asarray, **options)
+    scores = await similarities(model, results.each[:1], results.each[1:], "cosine")
+    return Reply(floats(scores[0]))
+
+
+async def vertex(service: Service, call: Call, request: VertexRequest) -> Reply:
+    """Answer POST /vertex: several requests of `POST /` at once, answered in their order."""
+    from bothways.server.routes.huggingface import answer_root
+
+    replies = [await answer_root(service, call, instance) for instance in request.instances]
+    bodies = [body if isinstance(body, bytes) else b"".join(body) for body in (reply.body for reply in replies)]
+    return Reply(listed(b'{"predictions":', bodies, b"}"))
+
+
+class VertexRequest(Body):
+    """Bodies of `POST /`, such as those of /embed."""
+
+    instances: list[dict[str, Any]]
+
+
+def _route(path: str, handler: Any, summary: str, request: type[Body], answers: Any) -> Route:
+    return Route((path,), handler, summary, request, answers, family="Text Embeddings Inference")
+
+
+ROUTES = (
+    _route("/embed", embed_texts, "Embed texts.", EmbedRequest, list[list[float]]),
+    _route("/predict", predict, "Classify texts or pairs.", PredictRequest, (list[Prediction], list[list[Prediction]])),
+    _route("/embed_all", embed_all, "Embed every token of texts.", EmbedAllRequest, list[list[list[float]]]),
+    _route("/embed_sparse", embed_sparse, "Weigh terms (SPLADE).", EmbedAllRequest, list[list[SparseValue]]),
+    _route("/similarity", similarity, "Compare sentences with one.", SimilarityRequest, list[float]),
+    _route("/vertex", vertex, "Several requests at once.", VertexRequest, dict[str, list[Any]]),
+)

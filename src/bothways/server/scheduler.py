@@ -1,0 +1,337 @@
+"""Which sequences are computed next: batches by token budget, filled by turns with sequences of many requests.
+
+An engine thread takes batches; a second thread makes results of them, unless there is no other work to do meanwhile.
+Neither holds Python's lock while the engine computes. Packed batches waste nothing on unequal lengths, so sequences are
+not sorted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+from bothways.server.jobs import Job
+from bothways.tasks.plan import Computed
+
+__all__ = ["Batch", "Scheduler"]
+
+# How long, in seconds of computing, a request's turn is; what a request has left in less than that, a turn ends.
+_TURN = 0.002
+
+# How long a batch of large requests is: alone, long enough that it costs no more than it must; while small requests
+# come too, short, as the next one waits for it.
+_ALONE = 0.05
+_BESIDE = 0.006
+
+# For so long after a small request another one is expected.
+_EXPECT = 1.0
+
+# Tokens a second, until the first batches have been timed.
+_FIRST_RATE = 5000.0
+
+# Batches of fewer tokens say little about the rate.
+_TIMED = 32
+
+# Batches that wait for their results to be made.
+_AHEAD = 4
+
+_log = logging.getLogger("bothways.server")
+
+
+@dataclass
+class Batch:
+    """Sequences that are computed together.
+
+    Attributes:
+        lane: What all its jobs have in common.
+        parts: The jobs, and which of each one's sequences.
+        tokens: How many they have together.
+        seconds: How long they were computed.
+        waited: How long the job that waited longest had to wait for its first batch.
+    """
+
+    lane: Hashable
+    parts: dict[Job, slice] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def __len__(self) -> int:
+        return sum(part.stop - part.start for part in self.parts.values())
+
+
+# Texts whose sequences are all computed.
+_Whole = list[tuple[Job, list[Computed[Any]]]]
+
+
+class Scheduler:
+    """Computes jobs in batches, in a thread of its own.
+
+    Args:
+        batch_tokens: The most tokens of a batch.
+        observe: Called after each batch, from an engine thread.
+    """
+
+    def __init__(self, batch_tokens: int, observe: Callable[[Batch], None] = lambda batch: None) -> None:
+        self._batch_tokens = batch_tokens
+        self._observe = observe
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()  # in the order of their turns
+        self._rates: dict[Hashable, float] = {}
+        self._small_seen = -_EXPECT
+        self._stopping = False
+        self._computed: SimpleQueue[_Whole | None] = SimpleQueue()
+        self._room = threading.Semaphore(_AHEAD)
+        self._threads: dict[str, threading.Thread] = {}
+        self.deaths = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start the engine threads that are not running; called again after one has died."""
+        for name, work in (("engine", self._compute_batches), ("results", self._make_results)):
+            thread = self._threads.get(name)
+            if thread is None or not thread.is_alive():
+                self._threads[name] = threading.Thread(
+                    target=self._until_death, args=(work,), name=f"bothways-{name}", daemon=True
+                )
+                self._threads[name].start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all engine threads run."""
+        return all(thread.is_alive() for thread in self._threads.values())
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; its `finished` is called when it has ended."""
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def rate(self, lane: Hashable) -> float:
+        """Tokens that are computed in a second."""
+        return self._rates.get(lane, _FIRST_RATE)
+
+    def rates(self) -> list[float]:
+        """Tokens that are computed in a second, in every lane that has been timed."""
+        return list(self._rates.values())
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the job that waits longest has waited for its first batch."""
+        with self._changed:
+            created = [job.created for job in self._waiting if not job.begun]
+        return time.perf_counter() - min(created) if created else 0.0
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that are not computed yet."""
+        with self._changed:
+            return sum(job.left for job in self._waiting)
+
+    def stop(self) -> None:
+        """End the threads when what they are doing is done; jobs that wait are not computed."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._threads["engine"].join()
+        self._computed.put(None)
+        self._threads["results"].join()
+
+    def _until_death(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException:
+            self.deaths += 1
+            _log.critical("an engine thread died; requests wait until it is started again", exc_info=True)
+
+    def _compute_batches(self) -> None:
+        while (batch := self._next()) is not None:
+            try:
+                rows = self._compute(batch)
+            except Exception as error:
+                rows = self._compute_apart(batch, error)
+            except BaseException as death:
+                self._put_back(batch, death)
+                raise
+            self._observe(batch)
+            whole = _split(batch, rows)
+            # While nothing else waits there is no reason to pass results on.
+            if not self._waiting:
+                self._finish(whole)
+            else:
+                self._room.acquire()
+                self._computed.put(whole)
+
+    def _make_results(self) -> None:
+        while (whole := self._computed.get()) is not None:
+            self._room.release()
+            self._finish(whole)
+
+    def _next(self) -> Batch | None:
+        """Wait for work and fill the next batch; None in the end."""
+        with self._changed:
+            while True:
+                if self._stopping:
+                    return None
+                while self._waiting and self._waiting[0].dropped:
+                    self._waiting.popleft()
+                if self._waiting:
+                    return self._fill(time.perf_counter())
+                self._changed.wait()
+
+    def _fill(self, now: float) -> Batch:
+        """Fill a batch for the lane whose turn it is: a turn of every job, then more of large ones while there is room.
+
+        A small job is one that a turn ends. Where some are there, or have been a moment ago, large ones get little
+        room.
+        """
+        lane = self._waiting[0].lane
+        rate = self.rate(lane)
+        turn = rate * _TURN
+        most = min(rate * _ALONE, self._batch_tokens)
+        jobs = [job for job in self._waiting if job.lane == lane and not job.dropped]
+        large = [job for job in jobs if job.left > turn]
+        if len(large) < len(jobs):
+            self._small_seen = now
+        room = min(rate * _BESIDE, most) if now - self._small_seen < _EXPECT else most
+        batch = Batch(lane)
+        for job in jobs:
+            limit = room if job.left > turn else most
+            if batch.tokens < limit or not batch.parts:
+                _add(batch, job, min(turn, limit - batch.tokens))
+        if len(large) == len(jobs):
+            _fill_up(batch, large, room, turn)
+        self._take_turns(batch, now)
+        return batch
+
+    def _take_turns(self, batch: Batch, now: float) -> None:
+        """Put jobs that had their turn behind the others, and let go of those that are all handed out."""
+        for job in batch.parts:
+            if not job.begun:
+                job.begun = now
+                batch.waited = max(batch.waited, now - job.created)
+        waiting = [job for job in self._waiting if job not in batch.parts]
+        self._waiting = deque(waiting + [job for job in batch.parts if job.left])
+
+    def _compute(self, batch: Batch) -> list[Any]:
+        sequences = [sequence for job, part in batch.parts.items() for sequence in job.sequences[part]]
+        begin = time.perf_counter()
+        rows = list(next(iter(batch.parts)).plan.compute(sequences))
+        batch.seconds = time.perf_counter() - begin
+        if batch.tokens >= _TIMED:
+            rate = batch.tokens / max(batch.seconds, 1e-6)
+            known = self._rates.get(batch.lane, rate)
+            self._rates[batch.lane] = 0.9 * known + 0.1 * rate
+        return rows
+
+    def _compute_apart(self, batch: Batch, error: Exception) -> list[Any]:
+        """Compute again job by job, as one request's failure must not be another's; those that fail are left out."""
+        if not isinstance(error, MemoryError):
+            _log.error("a batch failed while it was computed; its requests are tried one by one", exc_info=error)
+        rows: list[Any] = []
+        for job, part in list(batch.parts.items()):
+            try:
+                rows += _compute_halves(job, job.sequences[part])
+            except Exception as own:
+                job.end(own)
+                del batch.parts[job]
+        return rows
+
+    def _finish(self, whole: _Whole) -> None:
+        """Make results of texts. Those of one plan are finished together."""
+        plans: dict[int, _Whole] = {}
+        for job, texts in whole:
+            plans.setdefault(id(job.plan), []).append((job, texts))
+        for together in plans.values():
+            try:
+                self._finish_plan(together)
+            except Exception as error:
+                self._finish_apart(together, error)
+            except BaseException as death:
+                for job, _ in whole:
+                    job.end(RuntimeError(f"an engine thread died: {death!r}"))
+                raise
+
+    def _finish_plan(self, together: _Whole) -> None:
+        results = iter(together[0][0].plan.finish([text for _, texts in together for text in texts]))
+        rendered = [[job.render(next(results)) for _ in texts] for job, texts in together]
+        for (job, texts), own in zip(together, rendered, strict=True):
+            with self._changed:
+                last = job.fill_in(texts, own)
+            if last:
+                job.end()
+
+    def _finish_apart(self, together: _Whole, error: Exception) -> None:
+        for one in together:
+            if len(together) > 1:
+                self._finish_apart_one(one)
+            else:
+                _log.error("a request failed when its results were made", exc_info=error)
+                one[0].end(error)
+
+    def _finish_apart_one(self, one: tuple[Job, list[Computed[Any]]]) -> None:
+        try:
+            self._finish_plan([one])
+        except Exception as error:
+            self._finish_apart([one], error)
+
+    def _put_back(self, batch: Batch, death: BaseException) -> None:
+        """Put a batch back whose thread dies; a job that has seen two die is given up."""
+        lost = []
+        with self._changed:
+            for job, part in batch.parts.items():
+                job.attempts += 1
+                job.give_back(part)
+                if job in self._waiting:
+                    self._waiting.remove(job)
+                if job.attempts < 2:
+                    self._waiting.appendleft(job)
+                else:
+                    lost.append(job)
+        for job in lost:
+            job.end(RuntimeError(f"an engine thread died twice on this request: {death!r}"))
+
+
+def _add(batch: Batch, job: Job, tokens: float) -> None:
+    before = job.left
+    part = job.take(tokens)
+    begun = batch.parts.get(job)
+    batch.parts[job] = part if begun is None else slice(begun.start, part.stop)
+    batch.tokens += before - job.left
+
+
+def _fill_up(batch: Batch, jobs: list[Job], room: float, turn: float) -> None:
+    """Give jobs one turn after the other until the room is full."""
+    while batch.tokens < room and (jobs := [job for job in jobs if job.left]):
+        for job in jobs:
+            if batch.tokens < room:
+                _add(batch, job, min(turn, room - batch.tokens))
+
+
+def _split(batch: Batch, rows: list[Any]) -> _Whole:
+    """Give every job its rows, in the order of its sequences; return the texts that are whole now."""
+    whole: _Whole = []
+    begin = 0
+    for job, part in batch.parts.items():
+        end = begin + part.stop - part.start
+        job.computing += batch.seconds
+        if not job.dropped:
+            whole.append((job, job.whole_texts(rows[begin:end])))
+        begin = end
+    return whole
+
+
+def _compute_halves(job: Job, sequences: list[Any]) -> list[Any]:
+    try:
+        return list(job.plan.compute(sequences))
+    except MemoryError:
+        if len(sequences) == 1:
+            raise
+    middle = len(sequences) // 2
+    return _compute_halves(job, sequences[:middle]) + _compute_halves(job, sequences[middle:])
