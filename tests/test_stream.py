@@ -66,6 +66,14 @@ def test_reading_ahead_is_bounded() -> None:
     assert next(read) <= 256 * 5
 
 
+def test_long_texts_are_read_fewer_ahead() -> None:
+    read = itertools.count()
+    texts = (str(n % 50 + 1) for n in read)
+    results = stream.run(texts, tokenize, numbers, batch_tokens=1, weight=lambda text: 200_000)
+    next(results)
+    assert next(read) <= 4
+
+
 def test_few_texts_need_no_thread() -> None:
     seen = []
 

@@ -323,7 +323,7 @@ class Encoder(VectorMethods):
         hypotheses = sentences(template, names)
         return zero_shot(names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
 
-    def plan(self, task: str, **options: Any) -> Plan[Any, Any]:
+    def plan(self, task: str, /, **options: Any) -> Plan[Any, Any]:
         """Check a call of a task and return it as a plan, for those who move texts themselves, as a server does.
 
         To carry a plan out, tokenize texts, compute their sequences, be it together with those of other plans of an

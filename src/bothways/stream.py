@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from bothways.batch import split
@@ -26,7 +26,7 @@ BATCH_TOKENS = 4096
 _CHUNK_TEXTS = 256
 _CHUNK_CHARACTERS = 32_768
 
-# Chunks tokenized, or waiting to be, while a batch is computed.
+# Chunks tokenized, or waiting to be, while a batch is computed; fewer where they are long.
 _CHUNKS_AHEAD = 4
 
 _Item = TypeVar("_Item")
@@ -34,6 +34,9 @@ _Result = TypeVar("_Result")
 
 #: (texts, number of the first text) -> their sequences, in order.
 _Tokenize = Callable[[list[_Item], int], list[Sequence]]
+
+#: The number of the first text, the texts, and their weight.
+_Chunk = tuple[int, list[_Item], int]
 
 
 def characters(text: Any) -> int:
@@ -80,11 +83,11 @@ def _until_failure(items: Iterable[_Item], failures: list[Exception]) -> Iterato
         failures.append(failure)
 
 
-def _tokenized(chunks: Iterator[tuple[int, list[_Item]]], tokenize: _Tokenize[_Item]) -> Iterator[Sequence]:
+def _tokenized(chunks: Iterator[_Chunk[_Item]], tokenize: _Tokenize[_Item]) -> Iterator[Sequence]:
     """Tokenize in a thread, some chunks ahead; a single chunk is not worth a thread."""
     begin = list(islice(chunks, 2))
     if len(begin) < 2:
-        for first, chunk in begin:
+        for first, chunk, _ in begin:
             yield from _passed_on(_attempt(tokenize, chunk, first))
         return
     from concurrent.futures import ThreadPoolExecutor
@@ -92,30 +95,35 @@ def _tokenized(chunks: Iterator[tuple[int, list[_Item]]], tokenize: _Tokenize[_I
     # The executor belongs to this call: nothing is shared between callers or inherited by a fork.
     executor = ThreadPoolExecutor(1, thread_name_prefix="bothways-tokenize")
     try:
-        ahead = deque(executor.submit(_attempt, tokenize, chunk, first) for first, chunk in begin)
-        for first, chunk in chunks:
-            ahead.append(executor.submit(_attempt, tokenize, chunk, first))
-            if len(ahead) >= _CHUNKS_AHEAD:
-                yield from _passed_on(ahead.popleft().result())
+        ahead: deque[tuple[Any, int]] = deque()
+        waiting = 0
+        for first, chunk, size in chain(begin, chunks):
+            ahead.append((executor.submit(_attempt, tokenize, chunk, first), size))
+            waiting += size
+            # One text may be many times a chunk, as where it is paired with thousands of labels.
+            while len(ahead) >= _CHUNKS_AHEAD or (len(ahead) > 1 and waiting > _CHUNKS_AHEAD * _CHUNK_CHARACTERS):
+                attempt, size = ahead.popleft()
+                waiting -= size
+                yield from _passed_on(attempt.result())
         while ahead:
-            yield from _passed_on(ahead.popleft().result())
+            yield from _passed_on(ahead.popleft()[0].result())
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _chunks(texts: Iterator[_Item], weight: Callable[[_Item], int]) -> Iterator[tuple[int, list[_Item]]]:
-    """Cut texts into chunks, each with the number of its first text."""
+def _chunks(texts: Iterator[_Item], weight: Callable[[_Item], int]) -> Iterator[_Chunk[_Item]]:
+    """Cut texts into chunks."""
     chunk: list[_Item] = []
     first = total = 0
     for text in texts:
         chunk.append(text)
         total += weight(text)
         if len(chunk) == _CHUNK_TEXTS or total >= _CHUNK_CHARACTERS:
-            yield first, chunk
+            yield first, chunk, total
             first += len(chunk)
             chunk, total = [], 0
     if chunk:
-        yield first, chunk
+        yield first, chunk, total
 
 
 def _attempt(tokenize: _Tokenize[_Item], chunk: list[_Item], first: int) -> tuple[list[Sequence], Exception | None]:

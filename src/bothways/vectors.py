@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -268,7 +267,7 @@ class VectorMethods(Loaded):
 
     def _embed_list(self, texts: list[str], options: EmbedOptions, progress: Progress | None) -> npt.NDArray[Any]:
         """Embed a list: (B, D), quantized together, as the ranges may be those of all its embeddings."""
-        plan = self._embedder.plan(replace(options, precision="float32", ranges=None))
+        plan = self._embedder.plan(options, quantized=False)
         embeddings = np.empty((len(texts), options.size), np.float32)  # (B, D)
         for n, embedding in enumerate(self._carry_out(plan, texts, progress)):
             embeddings[n] = embedding

@@ -23,7 +23,7 @@ _Next = TypeVar("_Next")
 _Other = TypeVar("_Other")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: one is made for every text, and that would take three times as long
 class Computed(Generic[_In]):
     """A text on its way through a plan, computed.
 
@@ -102,29 +102,28 @@ def carry_out(
             what was cut is logged in the end.
     """
     report = Report(progress, plan.max_tokens, plan.advice)
-    # Texts and how many sequences each has: noted while tokenizing, so always before the first of these arrives here.
-    ahead: deque[tuple[_In, int]] = deque()
+    # Texts and their sequences: noted while tokenizing, so always before the first of these arrives below.
+    ahead: deque[tuple[_In, list[Sequence]]] = deque()
 
     def tokenize(chunk: list[_In], first: int) -> list[Sequence]:
         groups = plan.tokenize(chunk, first)
-        ahead.extend(zip(chunk, map(len, groups), strict=True))
+        ahead.extend(zip(chunk, groups, strict=True))
         return [sequence for group in groups for sequence in group]
 
-    number = 0
-    sequences: list[Sequence] = []
+    number = truncated = 0
     rows: list[Any] = []
     batches = stream.run(texts, tokenize, plan.compute, batch_tokens=batch_tokens, weight=plan.weight)
     for batch, computed in batches:
         done: list[Computed[_In]] = []
+        cut = 0
         for sequence, row in zip(batch, computed, strict=True):
-            sequences.append(sequence)
             rows.append(row)
-            text, wanted = ahead[0]
-            if len(sequences) == wanted:
-                ahead.popleft()
-                done.append(Computed(number, text, sequences, rows))
-                sequences, rows, number = [], [], number + 1
-        report.add(len(done), sum(any(s.truncated for s in text.sequences) for text in done), batch)
+            truncated += sequence.truncated
+            if len(rows) == len(ahead[0][1]):
+                done.append(Computed(number, *ahead.popleft(), rows))
+                cut += truncated > 0
+                rows, number, truncated = [], number + 1, 0
+        report.add(len(done), cut, batch)
         yield from _finished(plan, done)
     report.close()
 
