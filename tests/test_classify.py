@@ -116,6 +116,18 @@ def test_problem_types_are_those_of_transformers(tmp_path: Path, problem: str | 
     assert_same(Encoder.from_pretrained(tmp_path).classify(TEXTS, top_k=None), expected)
 
 
+@pytest.mark.parametrize(("function", "theirs"), [("softmax", "softmax"), ("sigmoid", "sigmoid"), ("identity", "none")])
+def test_a_function_that_is_named_makes_scores(model: Encoder, folder: Path, function: str, theirs: str) -> None:
+    oracle = pipeline("text-classification", folder)
+    expected = oracle(TEXTS, top_k=None, function_to_apply=theirs)
+    assert_same(model.classify(TEXTS, top_k=None, function=function), expected)
+
+
+def test_a_function_that_is_none_is_an_error(model: Encoder) -> None:
+    with pytest.raises(InputError, match="function is 'tanh'; use softmax, sigmoid, identity"):
+        model.classify("a", function="tanh")
+
+
 def test_scores_worked_out_by_hand() -> None:
     logits = np.array([0.0, np.log(3.0)], np.float32)
     labels = ("no", "yes")

@@ -17,8 +17,8 @@ import pytest
 from tokenizer_folders import PAIRS, TEXTS, save, spec, train_bert, train_roberta
 
 from bothways.embed_spec import EmbedSpec
-from bothways.errors import CheckpointError, InputError
-from bothways.tokens import Sequence, Tokenizer
+from bothways.errors import CheckpointError, InputError, InputTooLong
+from bothways.tokens import Sequence, Text, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -340,16 +340,63 @@ def test_a_text_without_tokens_is_refused_where_the_network_needs_one(bert_folde
         bare.windows("", number=2)
 
 
-def test_a_wish_to_cut_at_the_beginning_is_told_unmet(
-    bert_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+LONG = "the quick brown fox jumps over the lazy dog " * 3
+
+
+@pytest.mark.parametrize("given", [LONG, (LONG, "a short one"), ("a short one", LONG), (LONG, LONG[10:])])
+@pytest.mark.parametrize("spans", [True, False])
+def test_left_cuts_the_beginning_as_transformers_does(bert_folder: Path, given: Text, spans: bool) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(bert_folder, truncation_side="left")
+    texts = (given,) if isinstance(given, str) else given
+    wanted = theirs(*texts, truncation=True, max_length=16)
+    ours = Tokenizer.from_folder(bert_folder, spec())
+    [found] = ours.tokenize([given], max_length=16, truncation="left", spans=spans)
+    assert found.ids.tolist() == wanted["input_ids"]
+    assert found.token_types.tolist() == wanted["token_type_ids"]
+    assert found.truncated == len(theirs(*texts)["input_ids"]) - 16
+
+
+def test_the_fast_path_cuts_the_beginning_too(bert_folder: Path) -> None:
+    ours = Tokenizer.from_folder(bert_folder, spec())
+    before = ours.tokenize([LONG, "short"], max_length=16, truncation="left", spans=False)
+    ours.tokenize([LONG] * 400, spans=False)  # so much that the fast path is made
+    after = ours.tokenize([LONG, "short"], max_length=16, truncation="left", spans=False)
+    assert [s.ids.tolist() for s in before] == [s.ids.tolist() for s in after]
+
+
+def test_the_checkpoints_truncation_side_holds_where_the_call_says_nothing(bert_folder: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = tmp_path / "left"
     shutil.copytree(bert_folder, folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"truncation_side": "left"}))
-    Tokenizer.from_folder(bert_folder, spec())
-    assert not caplog.messages
-    Tokenizer.from_folder(folder, spec())
-    assert "truncation_side left" in caplog.messages[0]
+    usual, left = (Tokenizer.from_folder(each, spec()) for each in (bert_folder, folder))
+    [wanted] = usual.tokenize([LONG], max_length=16, truncation="left")
+    [found] = left.tokenize([LONG], max_length=16)
+    assert found.ids.tolist() == wanted.ids.tolist() != usual.tokenize([LONG], max_length=16)[0].ids.tolist()
+
+
+def test_ids_of_the_models_own_become_the_texts_sequence(bert_folder: Path) -> None:
+    ours = Tokenizer.from_folder(bert_folder, spec())
+    [whole] = ours.tokenize(["the quick brown fox"])
+    for ids in (whole.ids.tolist(), whole.ids.tolist()[1:-1]):  # with special tokens around them, and without
+        assert ours.from_ids(ids).ids.tolist() == whole.ids.tolist()
+    cut = ours.from_ids(ours.whole(LONG).ids.tolist(), max_length=16)
+    [wanted] = ours.tokenize([LONG], max_length=16)
+    assert (cut.ids.tolist(), cut.truncated) == (wanted.ids.tolist(), wanted.truncated)
+    with pytest.raises(InputTooLong, match="text 3 has .* tokens, max_length is 16"):
+        ours.from_ids(ours.whole(LONG).ids.tolist(), max_length=16, truncation=False, number=3)
+    with pytest.raises(InputError, match="text 0 has the token id 100257, and this model's vocabulary has ids from 0"):
+        ours.from_ids([100257])
+
+
+def test_whole_keeps_all_tokens_of_a_text(bert_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ours, theirs = Tokenizer.from_folder(bert_folder, spec()), AutoTokenizer.from_pretrained(bert_folder)
+    assert ours.whole(LONG * 20).ids.tolist() == theirs(LONG * 20, verbose=False)["input_ids"]
+    bare = theirs(LONG, add_special_tokens=False)["input_ids"]
+    assert ours.whole(LONG, special=False).ids.tolist() == bare

@@ -24,7 +24,7 @@ from bothways.tasks.rerank import Ranked, best, rerank
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TagOptions, TextOrWords, tag
 from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
-from bothways.tokens import Text
+from bothways.tokens import Cut, Text
 from bothways.vectors import VectorMethods
 
 __all__ = ["Encoder"]
@@ -52,7 +52,7 @@ class Encoder(VectorMethods):
         *,
         top_k: int | None = 1,
         function: str | None = None,
-        truncation: bool = True,
+        truncation: Cut = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> Each[list[Label]]:
@@ -65,7 +65,8 @@ class Encoder(VectorMethods):
             top_k: How many labels each text gets; None gives all.
             function: What makes scores of logits: "softmax", "sigmoid", or "identity" for the logits themselves; None
                 for what the checkpoint says.
-            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            truncation: Cut longer texts, counted in `progress` or else logged; "left" cuts their beginning, False makes
+                them an InputError.
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
@@ -73,7 +74,7 @@ class Encoder(VectorMethods):
         return self._carry_out(plan, texts, progress)
 
     def _plan_classify(
-        self, *, top_k: int | None, function: str | None, truncation: bool, max_length: int | None
+        self, *, top_k: int | None, function: str | None, truncation: Cut, max_length: int | None
     ) -> Plan[Text, list[Label]]:
         scorer, limits = self._scorer("classify"), self._limits(truncation, max_length)
         chosen = None if function is None else inputs.one_of(function, "function", FUNCTIONS)
@@ -102,7 +103,8 @@ class Encoder(VectorMethods):
             stride: Tokens that a window repeats of the one before; None for 128, or half of a small window.
             ignore_labels: Labels whose spans are left out.
             truncation: "window" reads longer texts in overlapping windows, each token labelled where it has most text
-                on both sides; True cuts them, counted in `progress` or else logged; False makes them an InputError.
+                on both sides; True cuts them, counted in `progress` or else logged, "left" cuts their beginning;
+                False makes them an InputError.
             max_length: Tokens of a text or window, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
@@ -125,7 +127,7 @@ class Encoder(VectorMethods):
         max_length: int | None,
     ) -> Plan[TextOrWords, list[Span]]:
         scorer, choice = self._scorer("tag"), inputs.read_truncation(truncation)
-        limits = self._limits(choice is not False, max_length)
+        limits = self._limits(True if choice == "window" else choice, max_length)
         options = TagOptions(
             aggregation=inputs.one_of(aggregation, "aggregation", AGGREGATIONS),
             window=choice == "window",
@@ -141,7 +143,7 @@ class Encoder(VectorMethods):
         *,
         top_k: int | None = 5,
         targets: str | Collection[str] | None = None,
-        truncation: bool = True,
+        truncation: Cut = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> Each[list[Fill]]:
@@ -151,7 +153,8 @@ class Encoder(VectorMethods):
             texts: A text with the tokenizer's mask in it once or more, a list of texts, or an iterator.
             top_k: How many tokens each mask gets; None gives all.
             targets: Choose among these tokens only; probabilities stay those among the whole vocabulary.
-            truncation: Cut longer texts, counted in `progress` or else logged; False makes them an InputError.
+            truncation: Cut longer texts, counted in `progress` or else logged; "left" cuts their beginning, False makes
+                them an InputError.
             max_length: Tokens of a text, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
@@ -163,7 +166,7 @@ class Encoder(VectorMethods):
         *,
         top_k: int | None,
         targets: str | Collection[str] | None,
-        truncation: bool,
+        truncation: Cut,
         max_length: int | None,
     ) -> Plan[str, list[Fill]]:
         scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length)
@@ -227,6 +230,8 @@ class Encoder(VectorMethods):
         max_length: int | None,
     ) -> Plan[Question, Answer]:
         scorer, choice = self._scorer("answer"), inputs.read_truncation(truncation)
+        if choice == "left":
+            raise InputError('answers are not looked for with truncation "left"; use True, False or "window"')
         usual = self._max_length or min(MAX_TOKENS, self.tokenizer.max_tokens)
         limits = self._limits(choice is not False, usual if max_length is None else max_length)
         options = AnswerOptions(
@@ -246,7 +251,7 @@ class Encoder(VectorMethods):
         *,
         top_k: int | None = None,
         raw_scores: bool = False,
-        truncation: bool = True,
+        truncation: Cut = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> list[Ranked]:
@@ -260,7 +265,8 @@ class Encoder(VectorMethods):
             documents: A list of texts, or an iterator, of which no more than `top_k` results are kept.
             top_k: How many documents to return; None returns all.
             raw_scores: Leave scores as the network gives them.
-            truncation: Cut pairs that are too long, the longer half first; False makes them an InputError.
+            truncation: Cut pairs that are too long, the longer half first; "left" cuts their beginnings, False makes
+                them an InputError.
             max_length: Tokens of a query and a document together, special tokens included.
             progress: Called after each batch with the documents done, tokens computed and pairs cut so far.
         """
@@ -271,7 +277,7 @@ class Encoder(VectorMethods):
         return best(self._carry_out(plan, texts, progress), inputs.whole_number(top_k, "top_k"))
 
     def _plan_rerank(
-        self, *, query: str, top_k: int | None, raw_scores: bool, truncation: bool, max_length: int | None
+        self, *, query: str, top_k: int | None, raw_scores: bool, truncation: Cut, max_length: int | None
     ) -> Plan[str, float]:
         scorer, limits = self._scorer("rerank"), self._limits(truncation, max_length)
         inputs.whole_number(top_k, "top_k")  # who has all scores sorts and cuts
@@ -287,7 +293,7 @@ class Encoder(VectorMethods):
         *,
         template: str = "This example is {}.",
         multi_label: bool = False,
-        truncation: bool = True,
+        truncation: Cut = True,
         max_length: int | None = None,
         progress: Progress | None = None,
     ) -> Each[list[Label]]:
@@ -300,7 +306,8 @@ class Encoder(VectorMethods):
             labels: A list of labels, or a string with commas between them.
             template: The sentence that a label makes, with {} where the label goes.
             multi_label: Score every label on its own, as several may hold.
-            truncation: Cut longer texts, never the label's sentence; False makes them an InputError.
+            truncation: Cut longer texts, with "left" their beginning, never the label's sentence; False makes them an
+                InputError.
             max_length: Tokens of a text and a sentence together, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
@@ -315,7 +322,7 @@ class Encoder(VectorMethods):
         labels: str | Collection[str],
         template: str,
         multi_label: bool,
-        truncation: bool,
+        truncation: Cut,
         max_length: int | None,
     ) -> Plan[str, list[Label]]:
         scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length)

@@ -14,11 +14,11 @@ from bothways.sources import Source, resolve
 from bothways.spec import Spec
 from bothways.stream import BATCH_TOKENS
 from bothways.tasks.available import available_tasks, check_task
-from bothways.tasks.inputs import flag, whole_number
+from bothways.tasks.inputs import read_cut, whole_number
 from bothways.tasks.plan import Plan, carry_out
 from bothways.tasks.report import Progress
 from bothways.tasks.scores import Limits, Scorer
-from bothways.tokens import Tokenizer
+from bothways.tokens import Cut, Tokenizer
 
 __all__ = ["Loaded"]
 
@@ -130,10 +130,10 @@ class Loaded:
             self._scorers.setdefault(kind, made)
         return self._scorers[kind]
 
-    def _limits(self, truncation: bool, max_length: int | None) -> Limits:
+    def _limits(self, truncation: Cut, max_length: int | None) -> Limits:
         """A call's choices about long texts, with the model's own filled in."""
         limit = whole_number(max_length, "max_length") or self._max_length or self.tokenizer.max_tokens
-        return Limits(limit, flag(truncation, "truncation", "True, or False (too long is an error)"))
+        return Limits(limit, read_cut(truncation))
 
     def _carry_out(self, plan: Plan[_In, _Out], texts: Iterable[_In], progress: Progress | None) -> Iterator[_Out]:
         return carry_out(plan, texts, batch_tokens=self._batch_tokens, progress=progress)

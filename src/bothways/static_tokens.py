@@ -13,7 +13,7 @@ import numpy as np
 from bothways import tokenizer_files
 from bothways.sequences import Sequence
 from bothways.spec import Spec
-from bothways.tokens import Text, Tokenizer, check_tables
+from bothways.tokens import Cut, Text, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -44,7 +44,7 @@ class StaticTokenizer(Tokenizer):
             CheckpointError: It is missing or damaged, or does not fit the table.
         """
         raw, cut = tokenizer_files.build_static(folder)
-        check_tables(raw, spec, folder)
+        tokenizer_files.check_tables(raw, spec, folder)
         own = None if spec.static == "known" else cut  # model2vec sets its own limit instead
         return cls(raw, spec, spec.max_tokens if own is None else min(own, spec.max_tokens))
 
@@ -53,7 +53,7 @@ class StaticTokenizer(Tokenizer):
         texts: Iterable[Text],
         *,
         max_length: int | None = None,
-        truncation: bool = True,
+        truncation: Cut = True,
         first: int = 0,
         each: int = 1,
         spans: bool = True,
@@ -61,9 +61,13 @@ class StaticTokenizer(Tokenizer):
     ) -> list[Sequence]:
         """Turn texts into sequences, as `Tokenizer.tokenize` does."""
         limit = self._limit(max_length)
-        cut = [self._cut_characters(text, limit) for text in texts]
+        left = truncation == "left"
+        cut = [self._cut_characters(text, limit, left) for text in texts]
         heads = [head for head, _ in cut]
-        found = super().tokenize(heads, max_length=limit, first=first, each=each, spans=spans, keep_second=keep_second)
+        side: Cut = "left" if left else True
+        found = super().tokenize(
+            heads, max_length=limit, truncation=side, first=first, each=each, spans=spans, keep_second=keep_second
+        )
         sequences = []
         for n, ((_, rest), sequence) in enumerate(zip(cut, found, strict=True), first):
             if rest:
@@ -80,11 +84,13 @@ class StaticTokenizer(Tokenizer):
         found = super().windows(text, max_length=max_length, stride=stride, number=number)
         return [self._known(sequence) for sequence in found]
 
-    def _cut_characters(self, text: Text, limit: int) -> tuple[Text, str]:
+    def _cut_characters(self, text: Text, limit: int, left: bool) -> tuple[Text, str]:
         """What is tokenized of a text, and what is not."""
         if self._token_length is None or not isinstance(text, str):
             return text, ""
         most = limit * self._token_length
+        if left and len(text) > most:
+            return text[-most:], text[:-most]
         return text[:most], text[most:]
 
     def _known(self, sequence: Sequence) -> Sequence:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bothways.errors import CheckpointError
 from bothways.sentencepiece import read_model
+from bothways.spec import Spec
 from bothways.tokenizer_folder import (
     BERT_TOKENS,
     MPNET_TOKENS,
@@ -28,7 +29,7 @@ from bothways.tokenizer_folder import (
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["build", "build_static", "highest_numbers", "is_panic"]
+__all__ = ["build", "build_static", "check_room", "check_tables", "highest_numbers", "is_panic", "lower_case_first"]
 
 # The classes that transformers 5.23 derives from its BERT tokenizer, and the model types that it gives that
 # tokenizer to when no class is named: for these it builds the normaliser and the pre-tokenizer anew.
@@ -296,3 +297,37 @@ def _collect_numbers(state: Any, ids: list[int], types: list[int]) -> None:
                 ids.append(value[1])
             else:
                 _collect_numbers(value, ids, types)
+
+
+def check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
+    """Check that every id and token type that the tokenizer can give has a row in the network's tables."""
+    highest_id, highest_type = highest_numbers(raw)
+    if highest_id >= spec.vocab_size or highest_id < 0:
+        raise CheckpointError(
+            f"{folder}: the tokenizer's highest token id is {highest_id}, the word table has {spec.vocab_size} rows; "
+            "the tokenizer files belong to another checkpoint, or the word table was not resized for added tokens"
+        )
+    if spec.num_token_types > 1 and highest_type >= spec.num_token_types:
+        raise CheckpointError(
+            f"{folder}: the tokenizer gives token type {highest_type}, the network has {spec.num_token_types} types; "
+            "the tokenizer files belong to another checkpoint"
+        )
+
+
+def check_room(raw: tokenizers.Tokenizer, limit: int, folder: Path) -> None:
+    """Check that the checkpoint's own length limit has room for a text."""
+    special = raw.num_special_tokens_to_add(False)
+    if limit <= special:
+        raise CheckpointError(
+            f"{folder}: the checkpoint takes {limit} tokens, which leaves no room for a text beside {special} special "
+            "tokens; correct model_max_length in tokenizer_config.json, max_seq_length in sentence_bert_config.json "
+            "or max_position_embeddings in config.json"
+        )
+
+
+def lower_case_first(raw: tokenizers.Tokenizer) -> None:
+    """Put a lower-casing step in front, as sentence-transformers does for do_lower_case."""
+    from tokenizers import normalizers
+
+    steps = [normalizers.Lowercase(), *([raw.normalizer] if raw.normalizer is not None else [])]
+    raw.normalizer = normalizers.Sequence(steps)

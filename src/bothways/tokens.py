@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
     from bothways.wordpiece import FastWordPiece
 
-__all__ = ["Sequence", "Text", "Tokenizer"]
+__all__ = ["Cut", "Sequence", "Text", "Tokenizer"]
 
 #: What a user gives: a text, or a pair of texts that the model reads together.
 Text: TypeAlias = str | tuple[str, str]
+
+#: Cut what is too long, at its end or "left", its beginning; or refuse it.
+Cut: TypeAlias = Literal[True, False, "left"]
 
 _Indices = npt.NDArray[np.intp]
 
@@ -60,9 +63,16 @@ class Tokenizer:
     """
 
     def __init__(
-        self, raw: tokenizers.Tokenizer, spec: Spec, max_tokens: int, special: Mapping[str, str] | None = None
+        self,
+        raw: tokenizers.Tokenizer,
+        spec: Spec,
+        max_tokens: int,
+        special: Mapping[str, str] | None = None,
+        *,
+        cuts_left: bool = False,
     ) -> None:
         """Wrap a tokenizer that nobody else changes; `from_folder` is the usual way."""
+        self._cuts_left = cuts_left
         self.max_tokens = max_tokens
         self.vocabulary = Vocabulary(raw, special or {})
         self._raw = raw
@@ -96,26 +106,19 @@ class Tokenizer:
             return StaticTokenizer.from_folder(folder, spec)
         files = tokenizer_folder.open_files(folder)
         raw = tokenizer_files.build(files)
-        check_tables(raw, spec, folder)
-        if files.config.get("truncation_side") == "left":
-            import logging
-
-            logging.getLogger("bothways").warning(
-                "tokenizer_config.json wants long texts cut at their beginning (truncation_side left); Bothways cuts "
-                "their end"
-            )
+        tokenizer_files.check_tables(raw, spec, folder)
         if spec.embed.lower_case:
-            _lower_case_first(raw)
+            tokenizer_files.lower_case_first(raw)
         limit = min(files.max_tokens or spec.max_tokens, spec.max_tokens)
-        _check_room(raw, min(limit, spec.embed.max_tokens or limit), folder)
-        return cls(raw, spec, limit, read_special(files))
+        tokenizer_files.check_room(raw, min(limit, spec.embed.max_tokens or limit), folder)
+        return cls(raw, spec, limit, read_special(files), cuts_left=files.config.get("truncation_side") == "left")
 
     def tokenize(
         self,
         texts: Iterable[Text],
         *,
         max_length: int | None = None,
-        truncation: bool = True,
+        truncation: Cut = True,
         first: int = 0,
         each: int = 1,
         spans: bool = True,
@@ -126,7 +129,8 @@ class Tokenizer:
         Args:
             texts: Texts or pairs.
             max_length: The limit, special tokens included; the checkpoint's own when None.
-            truncation: Cut what is too long (a pair's longer half first); False makes it an error.
+            truncation: Cut what is too long (a pair's longer half first), its end or whatever the checkpoint says, with
+                "left" its beginning; False makes it an error.
             first: The number of the first text, for messages.
             each: So many texts count as one in messages.
             spans: Keep what `Sequence.tokens` and `offsets` are made from, which takes far more memory than the ids.
@@ -138,8 +142,11 @@ class Tokenizer:
         """
         limit = self._limit(max_length)
         texts = list(texts)
+        left = truncation == "left" or (truncation is True and self._cuts_left)
         found: list[Sequence | None] = [None] * len(texts) if spans else self._fast_sequences(texts, limit)
-        template = None if spans else self._pairs_among(texts)
+        if left:  # the fast path cuts ends
+            found = [None if sequence is None or sequence.truncated else sequence for sequence in found]
+        template = None if spans or left else self._pairs_among(texts)
         halves = {} if template is None else self._fast_halves(texts, limit)
         sequences: list[Sequence] = []
         known: dict[Text, Sequence] = {}  # equal texts are tokenized once
@@ -159,7 +166,9 @@ class Tokenizer:
                     encoding = self._encode(text, number)
                     whole = len(encoding) <= limit
                     sequence = (
-                        self._sequence(encoding, spans) if whole else self._cut(encoding, limit, spans, keep_second)
+                        self._sequence(encoding, spans)
+                        if whole
+                        else self._cut(encoding, limit, spans, keep_second=keep_second, left=left)
                     )
                 if isinstance(text, str):
                     known[text] = sequence
@@ -357,8 +366,10 @@ class Tokenizer:
         token_types = np.array(encoding.type_ids, np.int32) if typed else np.zeros(len(ids), np.int32)  # (n,)
         return Sequence(ids, token_types, 0, encoding if spans else None)
 
-    def _cut(self, encoding: tokenizers.Encoding, limit: int, spans: bool, keep_second: bool) -> Sequence:
-        """Keep the first tokens of each text so that they fit together with the special tokens.
+    def _cut(
+        self, encoding: tokenizers.Encoding, limit: int, spans: bool, *, keep_second: bool, left: bool
+    ) -> Sequence:
+        """Keep the first tokens of each text, or the last, so that they fit together with the special tokens.
 
         Chosen from the finished encoding: to truncate before the special tokens are put around, as `tokenizers`
         does, it would have to be told the limit, and that changes a tokenizer that other threads are using.
@@ -366,7 +377,10 @@ class Tokenizer:
         parts = parts_of(encoding)
         special, first, second = (np.flatnonzero(parts == part) for part in (-1, 0, 1))
         sizes = kept_sizes(len(first), len(second), len(special), limit, keep_second=keep_second)
-        kept = np.r_[special, first[: sizes[0]], second[: sizes[1]]]
+        if left:
+            kept = np.r_[special, first[len(first) - sizes[0] :], second[len(second) - sizes[1] :]]
+        else:
+            kept = np.r_[special, first[: sizes[0]], second[: sizes[1]]]
         return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
 
 
@@ -400,37 +414,3 @@ def _kind(text: object) -> str:
     if isinstance(text, (tuple, list)):
         return f"a {type(text).__name__} of ({', '.join(type(part).__name__ for part in text[:4])})"
     return f"a {type(text).__name__}"
-
-
-def check_tables(raw: tokenizers.Tokenizer, spec: Spec, folder: Path) -> None:
-    """Check that every id and token type that the tokenizer can give has a row in the network's tables."""
-    highest_id, highest_type = tokenizer_files.highest_numbers(raw)
-    if highest_id >= spec.vocab_size or highest_id < 0:
-        raise CheckpointError(
-            f"{folder}: the tokenizer's highest token id is {highest_id}, the word table has {spec.vocab_size} rows; "
-            "the tokenizer files belong to another checkpoint, or the word table was not resized for added tokens"
-        )
-    if spec.num_token_types > 1 and highest_type >= spec.num_token_types:
-        raise CheckpointError(
-            f"{folder}: the tokenizer gives token type {highest_type}, the network has {spec.num_token_types} types; "
-            "the tokenizer files belong to another checkpoint"
-        )
-
-
-def _check_room(raw: tokenizers.Tokenizer, limit: int, folder: Path) -> None:
-    """Check that the checkpoint's own length limit has room for a text."""
-    special = raw.num_special_tokens_to_add(False)
-    if limit <= special:
-        raise CheckpointError(
-            f"{folder}: the checkpoint takes {limit} tokens, which leaves no room for a text beside {special} special "
-            "tokens; correct model_max_length in tokenizer_config.json, max_seq_length in sentence_bert_config.json "
-            "or max_position_embeddings in config.json"
-        )
-
-
-def _lower_case_first(raw: tokenizers.Tokenizer) -> None:
-    """Put a lower-casing step in front, as sentence-transformers does for do_lower_case."""
-    from tokenizers import normalizers
-
-    steps = [normalizers.Lowercase(), *([raw.normalizer] if raw.normalizer is not None else [])]
-    raw.normalizer = normalizers.Sequence(steps)

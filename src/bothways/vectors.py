@@ -23,7 +23,7 @@ from bothways.tasks.report import Progress
 from bothways.tasks.similarity import similarities, vectors
 from bothways.tasks.sparse import SparseEmbedding, has_sparse, sparse_embeddings, sparse_list, sparse_similarities
 from bothways.tasks.token_vectors import TokenEmbedder, vectors_limit
-from bothways.tokens import Text
+from bothways.tokens import Cut, Text
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,11 +44,11 @@ class _Usual(TypedDict, total=False):
 
 
 class _Sparse(_Usual, total=False):
-    truncation: bool
+    truncation: Cut
 
 
 class _Tokens(_Usual, total=False):
-    truncation: bool
+    truncation: Cut
     normalize: bool | None
 
 
@@ -70,7 +70,7 @@ class VectorMethods(Loaded):
         texts: Iterator[_TextOrPair],
         *,
         max_length: int | None = ...,
-        truncation: bool = ...,
+        truncation: Cut = ...,
         hidden_states: bool = ...,
         attentions: bool = ...,
     ) -> Iterator[Encoded]: ...
@@ -80,7 +80,7 @@ class VectorMethods(Loaded):
         texts: str | Collection[_TextOrPair],
         *,
         max_length: int | None = ...,
-        truncation: bool = ...,
+        truncation: Cut = ...,
         hidden_states: bool = ...,
         attentions: bool = ...,
     ) -> Encoded: ...
@@ -89,7 +89,7 @@ class VectorMethods(Loaded):
         texts: str | Iterable[_TextOrPair],
         *,
         max_length: int | None = None,
-        truncation: bool = True,
+        truncation: Cut = True,
         hidden_states: bool = False,
         attentions: bool = False,
     ) -> Encoded | Iterator[Encoded]:
@@ -99,7 +99,8 @@ class VectorMethods(Loaded):
             texts: A text, a pair of texts as a tuple, a list of either, or an iterator of either, which
                 gives an iterator of results of one text each.
             max_length: Tokens of a sequence, special tokens included; None takes what the network can read.
-            truncation: Cut longer texts (`truncated` says by how much); False makes them an InputError.
+            truncation: Cut longer texts (`truncated` says by how much), with "left" their beginning; False makes them
+                an InputError.
             hidden_states: Also keep every layer's output.
             attentions: Also keep every layer's attention probabilities.
         """
@@ -112,9 +113,9 @@ class VectorMethods(Loaded):
         return self._reader.encoded(self._carry_out(plan, inputs.text_list(texts), _quiet))
 
     def _plan_encode(
-        self, *, max_length: int | None, truncation: bool, hidden_states: bool, attentions: bool
+        self, *, max_length: int | None, truncation: Cut, hidden_states: bool, attentions: bool
     ) -> Plan[Text, TextRows]:
-        cut = inputs.flag(truncation, "truncation", "True, or False (too long is an error)")
+        cut = inputs.read_cut(truncation)
         limit = inputs.whole_number(max_length, "max_length") or self._max_length
         return self._reader.plan(EncodeOptions(limit, cut, hidden_states, attentions))
 
@@ -209,9 +210,9 @@ class VectorMethods(Loaded):
                 cut, so what is kept has length 1.
             precision: "float32", "int8", "uint8", "binary" or "ubinary"; see `bothways.precision.quantize`.
             ranges: (2, D), the smallest and largest values for "int8" and "uint8"; without it those of the texts.
-            truncation: True cuts longer texts, counted in `progress` or else logged; False makes them an
-                InputError; "window" embeds a long text piece by piece and averages the pooled pieces, weighted
-                by tokens.
+            truncation: True cuts longer texts, counted in `progress` or else logged, and "left" their beginning;
+                False makes them an InputError; "window" embeds a long text piece by piece and averages the pooled
+                pieces, weighted by tokens.
             max_length: Tokens of a sequence, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
@@ -240,7 +241,7 @@ class VectorMethods(Loaded):
             return self._embedder.plan(self._embed_options(how))
         prompt, prompt_name = how["prompt"], how["prompt_name"]
         limit = inputs.whole_number(how["max_length"], "max_length") or self._max_length
-        cut = inputs.flag(how["truncation"], "truncation")
+        cut = inputs.read_cut(how["truncation"])
         if kind == "sparse":
             limits = self._limits(cut, limit or token_limit(self.spec, self.tokenizer))
             scorer = self._scorer("fill_mask", "embed(sparse=True)")

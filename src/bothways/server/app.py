@@ -25,8 +25,22 @@ from bothways.server.service import Service
 
 __all__ = ["make_app"]
 
+# The page's files, by what stands behind /docs/.
 _PAGE = Path(__file__).parent / "page"
-_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_PAGE_FILES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
+}
+_PAGE_HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+]
 
 
 def make_app(service: Service) -> Any:
@@ -132,17 +146,17 @@ def _document_routes(service: Service) -> list[Route]:
         return made[0]
 
     async def page(_: Service, call: Call, request: None) -> Reply:
-        name = call.path_rest or "index.html"
-        path = _PAGE / name
-        if "/" in name or path.suffix not in _TYPES or not path.is_file():
-            raise Problem(404, f"there is no page {name!r}; see /docs", "unknown_path")
-        return Reply(path.read_bytes(), content_type=f"{_TYPES[path.suffix]}; charset=utf-8")
+        if call.path_rest not in _PAGE_FILES:
+            raise Problem(404, f"there is no page {call.path_rest!r}; see /docs", "unknown_path")
+        name, content_type = _PAGE_FILES[call.path_rest]
+        return Reply((_PAGE / name).read_bytes(), content_type=content_type, headers=_PAGE_HEADERS)
 
-    def route(path: str, handler: Any, summary: str) -> Route:
-        return Route((path,), handler, summary, method="GET", inference=False, open=True, protectable=True)
+    def route(path: str, handler: Any, summary: str, *, protectable: bool = False) -> Route:
+        return Route((path,), handler, summary, method="GET", inference=False, open=True, protectable=protectable)
 
+    # A browser can't send a key for a page, which tells nothing of the server; it asks for one, for the document.
     return [
-        route("/openapi.json", openapi, "This document."),
+        route("/openapi.json", openapi, "This document.", protectable=True),
         route("/docs", page, "A page that shows the document."),
         route("/docs/{rest}", page, "The page's parts."),
     ]

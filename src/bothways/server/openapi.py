@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from bothways.server.fields import EXAMPLES, MEANINGS
 from bothways.server.routes import Route
 
 __all__ = ["document"]
@@ -64,11 +65,14 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     known = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
+    asked: list[Any] = []
     for route in routes:
         own = [next(known) for _ in _kinds(route)]
+        asked += own[: len(_requests(route))]
         for path in route.paths:
             described = _operation(route, own, path)
             paths.setdefault(path.replace("{rest:path}", "{model}"), {})[route.method.lower()] = described
+    _explain(asked, components, set())
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,6 +90,27 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _explain(schema: Any, components: dict[str, Any], seen: set[str]) -> None:
+    """Say what the fields of requests mean, wherever they don't say it themselves."""
+    if isinstance(schema, list):
+        for each in schema:
+            _explain(each, components, seen)
+    if not isinstance(schema, dict):
+        return
+    name = schema.get("$ref", "").rpartition("/")[2]
+    if name and name not in seen:
+        seen.add(name)
+        _explain(components[name], components, seen)
+    for name, field in schema.get("properties", {}).items():
+        if name in MEANINGS:
+            field.setdefault("description", MEANINGS[name])
+        if name in EXAMPLES and "$ref" not in str(field):  # objects have examples of their own
+            field.setdefault("examples", [EXAMPLES[name]])
+        _explain(field, components, seen)
+    for key in ("anyOf", "items"):
+        _explain(schema.get(key), components, seen)
 
 
 def _requests(route: Route) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ class Settings:
         uds: A unix socket to listen on instead.
         workers: Processes, each with models of its own, behind one address.
         api_keys: A request must carry one of these; empty lets everybody in.
-        protect_metrics: Ask for a key at /metrics and /docs too.
+        protect_metrics: Ask for a key at /metrics and /openapi.json too.
         cors_origins: Web pages of these origins may call; "*" for any.
         tls_cert: The certificate's file (PEM), and with it the server speaks https.
         tls_key: The private key's file.

@@ -133,10 +133,11 @@ class Embedder:
         """Count the prompt's tokens where the pooling leaves them out: its leading special token, not its last."""
         if self._spec.embed.include_prompt or not prompt:
             return 0
-        if truncation == "window":
+        if isinstance(truncation, str):
+            why = "only the first window has them" if truncation == "window" else "they would be cut first"
             raise InputError(
-                'truncation "window" can\'t be used with this checkpoint and a prompt, whose tokens it leaves out of '
-                'the pooling: only the first window has them; pass prompt="" or truncation=True'
+                f'truncation "{truncation}" can\'t be used with this checkpoint and a prompt, whose tokens it leaves '
+                f'out of the pooling: {why}; pass prompt="" or truncation=True'
             )
         sequence = self._tokenizer.tokenize([prompt], max_length=max_tokens, truncation=True)[0]
         if sequence.truncated:
@@ -219,7 +220,7 @@ def embedding_kind(
     kind: Literal["sparse", "tokens"] = "sparse" if sparse else "tokens"
     for name, value in given.items():
         usual = value is None or (name == "precision" and isinstance(value, str) and value == "float32")
-        also = (name == "normalize" and tokens) or (name == "truncation" and not isinstance(value, str))
+        also = (name == "normalize" and tokens) or (name == "truncation" and value in (True, False, "left"))
         if not usual and not also:
             raise InputError(f"{name}={shown(value)} is for one dense vector a text, not for {kind}=True; leave it out")
     return kind

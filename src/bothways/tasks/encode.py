@@ -20,7 +20,7 @@ from bothways.engines.base import Engine
 from bothways.heads import pooler
 from bothways.spec import Spec
 from bothways.tasks.plan import Plan
-from bothways.tokens import Sequence, Text, Tokenizer
+from bothways.tokens import Cut, Sequence, Text, Tokenizer
 
 __all__ = ["EncodeOptions", "Encoded", "Reader", "TextRows"]
 
@@ -158,7 +158,7 @@ class EncodeOptions:
     """One call's options, checked; `max_length` None is what the network can read."""
 
     max_length: int | None
-    truncation: bool
+    truncation: Cut
     hidden_states: bool
     attentions: bool
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bothways.errors import InputError
-from bothways.tokens import Text
+from bothways.tokens import Cut, Text
 
 __all__ = [
     "Truncation",
@@ -16,6 +16,7 @@ __all__ = [
     "natural",
     "one_of",
     "one_string",
+    "read_cut",
     "read_truncation",
     "shown",
     "string_list",
@@ -28,8 +29,8 @@ __all__ = [
     "whole_number",
 ]
 
-#: Cut what is too long, refuse it, or read it piece by piece.
-Truncation = Literal[True, False, "window"]
+#: Cut what is too long, refuse it, or read it piece by piece; "left" cuts its beginning.
+Truncation = Literal[True, False, "left", "window"]
 
 
 def string_list(texts: Any) -> list[str]:
@@ -98,7 +99,12 @@ def read_truncation(value: Any) -> Truncation:
     """Read how long texts are taken, where windows make sense."""
     if isinstance(value, str) and value == "window":
         return "window"
-    return flag(value, "truncation", 'True, False (too long is an error) or "window"')
+    return read_cut(value, 'True, False (too long is an error), "left" or "window"')
+
+
+def read_cut(value: Any, allowed: str = 'True, False (too long is an error) or "left"') -> Cut:
+    """Read how long texts are taken, where windows make no sense."""
+    return "left" if isinstance(value, str) and value == "left" else flag(value, "truncation", allowed)
 
 
 def flag(value: Any, name: str, allowed: str = "True or False") -> bool:

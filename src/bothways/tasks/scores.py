@@ -26,7 +26,7 @@ from bothways.pooling import pool_batch
 from bothways.spec import HeadSpec
 from bothways.stream import characters
 from bothways.tasks.plan import Computed, Plan
-from bothways.tokens import Sequence, Text, Tokenizer
+from bothways.tokens import Cut, Sequence, Text, Tokenizer
 
 __all__ = ["Fold", "Limits", "Pick", "Scorer", "one_by_one"]
 
@@ -71,11 +71,11 @@ class Limits:
 
     Attributes:
         max_tokens: Tokens of a sequence, special tokens included.
-        truncation: Cut what is longer; False makes it an error.
+        truncation: Cut what is longer, with "left" its beginning; False makes it an error.
     """
 
     max_tokens: int
-    truncation: bool = True
+    truncation: Cut = True
 
 
 class Scorer:

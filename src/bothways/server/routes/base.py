@@ -116,10 +116,8 @@ def read_input(value: Any, name: str, *, refuse_empty: bool = False) -> tuple[li
 
 def truncation_of(service: Service, truncate: bool | None, direction: str | None) -> dict[str, Any]:
     """The options of a plan that say how long texts are taken."""
-    options: dict[str, Any] = {"truncation": service.settings.truncation if truncate is None else truncate}
-    if direction is not None and direction.lower() == "left":
-        options["truncation_side"] = "left"
-    return options
+    cut = service.settings.truncation if truncate is None else truncate
+    return {"truncation": "left" if cut and direction is not None and direction.lower() == "left" else cut}
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -105,7 +105,7 @@ class FillMaskParameters(msgspec.Struct):
 class FillMaskRequest(Body):
     """A text, or texts, with a mask in each."""
 
-    inputs: str | list[str]
+    inputs: Annotated[str | list[str], msgspec.Meta(examples=["Paris is the [MASK] of France."])]
     parameters: FillMaskParameters | None = None
     model: str | None = None
 

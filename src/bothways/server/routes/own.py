@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,7 +27,13 @@ __all__ = ["ROUTES"]
 
 _Pairs = list[str | list[str]]
 _Words = list[str | list[str]]
-_Truncation = bool | Literal["window"]
+_Cut = bool | Literal["left"]
+_Truncation = bool | Literal["left", "window"]
+_TopK = Annotated[
+    int | None | msgspec.UnsetType,
+    msgspec.Meta(description="How many results each text, mask or query gets; null gives all."),
+]
+_Masked = msgspec.Meta(examples=["Paris is the [MASK] of France."])
 
 
 class EmbedRequest(Body, omit_defaults=True):
@@ -45,7 +51,6 @@ class EmbedRequest(Body, omit_defaults=True):
     precision: str | None = None
     ranges: list[list[float]] | None = None
     truncation: _Truncation | None = None
-    truncation_side: str | None = None
     max_length: int | None = None
 
 
@@ -54,7 +59,7 @@ class EncodeRequest(Body, omit_defaults=True):
 
     texts: str | _Pairs
     model: str | None = None
-    truncation: bool | None = None
+    truncation: _Cut | None = None
     max_length: int | None = None
     hidden_states: bool | None = None
     attentions: bool | None = None
@@ -73,10 +78,9 @@ class ClassifyRequest(Body, omit_defaults=True):
 
     texts: str | _Pairs
     model: str | None = None
-    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    top_k: _TopK = msgspec.UNSET
     function: str | None = None
-    truncation: bool | None = None
-    truncation_side: str | None = None
+    truncation: _Cut | None = None
     max_length: int | None = None
 
 
@@ -95,11 +99,11 @@ class TagRequest(Body, omit_defaults=True):
 class FillMaskRequest(Body, omit_defaults=True):
     """What `Encoder.fill_mask` takes."""
 
-    texts: str | list[str]
+    texts: Annotated[str | list[str], _Masked]
     model: str | None = None
-    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    top_k: _TopK = msgspec.UNSET
     targets: str | list[str] | None = None
-    truncation: bool | None = None
+    truncation: _Cut | None = None
     max_length: int | None = None
 
 
@@ -124,10 +128,9 @@ class RerankRequest(Body, omit_defaults=True):
     query: str
     documents: list[str]
     model: str | None = None
-    top_k: int | None | msgspec.UnsetType = msgspec.UNSET
+    top_k: _TopK = msgspec.UNSET
     raw_scores: bool | None = None
-    truncation: bool | None = None
-    truncation_side: str | None = None
+    truncation: _Cut | None = None
     max_length: int | None = None
 
 
@@ -139,7 +142,7 @@ class ZeroShotRequest(Body, omit_defaults=True):
     model: str | None = None
     template: str | None = None
     multi_label: bool | None = None
-    truncation: bool | None = None
+    truncation: _Cut | None = None
     max_length: int | None = None
 
 
