@@ -43,6 +43,7 @@ class Call:
         self.loop = asyncio.get_running_loop()
         self.begun = time.perf_counter()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.method: str = scope["method"]
         self.id = request_id(self.headers.get(b"x-request-id"))
         self.envelope = envelope
         #: What the path names: a model in front of the route, and what stands behind it.

@@ -59,6 +59,7 @@ class Endpoint:
             service.requests -= route.inference
             if route.inference:
                 self._count(call, status, failure)
+                service.tracer.record(call, self._name, status)
             self._write_access(scope, call, status)
 
     async def _answer(self, call: Call) -> Reply:

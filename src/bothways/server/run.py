@@ -155,7 +155,8 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
     """Make the application; in a worker, which starts from nothing, load the models first."""
     from bothways.server.app import make_app
     from bothways.server.metrics import Metrics
-    from bothways.server.service import Service
+    from bothways.server.service import Service, version
+    from bothways.server.tracing import make_tracer
 
     if models is None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -166,7 +167,7 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
             sys.exit(3)  # what uvicorn's parent takes for a worker that can never start
     Protocol.head_timeout = settings.body_timeout
     metrics = Metrics()
-    service = Service(settings, models, metrics)
+    service = Service(settings, models, metrics, make_tracer(settings.otlp_endpoint, version()))
     for model in models:
         engine = model.encoder.engine
         metrics.build(service.version, model.name, engine.name, engine.level, engine.dtype)

@@ -17,6 +17,7 @@ from bothways.server.models import Model, Models
 from bothways.server.problems import Problem
 from bothways.server.scheduler import Scheduler
 from bothways.server.settings import Settings
+from bothways.server.tracing import NoTracer, Tracer
 from bothways.stream import BATCH_TOKENS
 from bothways.tasks.plan import Plan
 from bothways.tokens import Sequence
@@ -58,10 +59,11 @@ class Results:
 class Service:
     """What all routes stand on: the models, the queue, and their limits."""
 
-    def __init__(self, settings: Settings, models: Models, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, models: Models, metrics: Metrics, tracer: Tracer | None = None) -> None:
         self.settings = settings
         self.models = models
         self.metrics = metrics
+        self.tracer = tracer or NoTracer()
         self.keys = tuple(key.encode() for key in settings.api_keys)
         self.version = version()
         self.batch_tokens = BATCH_TOKENS
@@ -80,7 +82,9 @@ class Service:
         if self._watching is not None:
             self._watching.cancel()
         self._tokenizing.shutdown(cancel_futures=True)
-        await asyncio.get_running_loop().run_in_executor(None, self.scheduler.stop)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.scheduler.stop)
+        await loop.run_in_executor(None, self.tracer.close)
 
     async def _watch(self) -> None:
         """Start an engine thread again that has died. Until then `ready` is false."""
