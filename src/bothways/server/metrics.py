@@ -11,6 +11,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
 )
 
@@ -29,6 +30,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.content_type = CONTENT_TYPE_LATEST
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        if not several:
+            ProcessCollector(registry=self._registry)
         # With several workers gauges are summed over those that live.
         mode: dict[str, Any] = {"multiprocess_mode": "livesum"} if several else {}
         own: dict[str, Any] = {"registry": self._registry}
