@@ -44,7 +44,7 @@ def test_options_in_files_for_others_exist(name: str) -> None:
     text = (EXAMPLES / name).read_text()
     commands = [line for line in text.splitlines() if line.startswith(("ExecStart=", "# docker run"))]
     assert len(commands) == 1
-    flags = set(re.findall(r" (--[a-z-]+)", commands[0].split("bothways ", 1)[1]))
+    flags = set(re.findall(r"(?<!\S)(--[a-z-]+)", commands[0].split("bothways ", 1)[1]))
     assert flags and flags <= {flag for option in command.params for flag in option.opts}
     variables = {option.envvar for option in command.params if isinstance(option, click.Option)}
     assert set(re.findall(r"BOTHWAYS_\w+", text)) <= variables
