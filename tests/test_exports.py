@@ -11,14 +11,16 @@ import pytest
 import bothways
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "pyarrow", "rich", "click", "concurrent.futures", "logging")
-HEAVY += ("importlib.metadata",)
+HEAVY += ("importlib.metadata", "httpx2", "bothways.client", "starlette", "uvicorn", "msgspec", "asyncio")
 
 
 def test_the_public_names_are_these() -> None:
     assert bothways.__all__ == [
         "Answer",
+        "AsyncClient",
         "BothwaysError",
         "CheckpointError",
+        "Client",
         "DeviceError",
         "EmbedSpec",
         "Encoded",

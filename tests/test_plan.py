@@ -214,7 +214,8 @@ def test_unknown_tasks_and_options_are_errors_that_name_the_known(load: LoadEnco
     for task in ("similarity", "", None, ["embed"]):
         with pytest.raises(InputError, match="task is .*; use encode, embed, classify, tag, fill_mask, answer, rerank"):
             model.plan(task)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="classify has no option topk, size; it has top_k, function, truncation, max_length"):
+    known = "top_k, function, truncation, max_length"
+    with pytest.raises(InputError, match=f"classify has no option topk, size; it has {known}"):
         model.plan("classify", topk=3, size=1)
     for name in ("texts", "progress", "self"):
         with pytest.raises(InputError, match=f"embed has no option {name}; it has sparse, tokens, pooling"):

@@ -32,8 +32,10 @@ from bothways.tasks.sparse import SparseEmbedding
 
 __all__ = [
     "Answer",
+    "AsyncClient",
     "BothwaysError",
     "CheckpointError",
+    "Client",
     "DeviceError",
     "EmbedSpec",
     "Encoded",
@@ -64,11 +66,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from bothways.client import AsyncClient, Client
+
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
-        """Look the version up only when it is asked for: that takes longer than everything else here."""
+    def __getattr__(name: str) -> object:
+        """Look up what takes longer than everything else here only when it is asked for: the version, the clients."""
+        if name in ("AsyncClient", "Client"):
+            from bothways import client
+
+            return getattr(client, name)
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version
