@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -143,3 +144,29 @@ def copy_of(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return copy
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """Runs `bothways serve` here, up to where it would load its models; its exit code and what it says."""
+    from click.testing import CliRunner
+
+    from bothways.cli import main
+    from bothways.server import run
+
+    def served(*_: Any) -> None:
+        raise AssertionError("nothing was wrong")
+
+    monkeypatch.setattr(run, "_run_alone", served)
+    monkeypatch.setattr(run, "_run_workers", served)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # as serving sets it
+    for name in [name for name in os.environ if name.startswith("BOTHWAYS_")]:
+        monkeypatch.delenv(name)
+
+    def in_process(*flags: object, model: str | None = "none") -> tuple[int, str]:
+        named = [] if model is None else ["--model", model]
+        port = [] if "--port" in flags else ["--port", "0"]
+        result = CliRunner().invoke(main, ["serve", *named, *port, *map(str, flags)])
+        return result.exit_code, result.stderr
+
+    return in_process

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 START_SECONDS = 60
 STOP_SECONDS = 20
-ADDRESS = re.compile(r"listening on (http://\S+)")
+ADDRESS = re.compile(r"listening on (http://[^\s\"]+)")
 
 
 @dataclass(frozen=True)
