@@ -53,7 +53,7 @@ _OPTIONS = (
     _option(
         "--api-key-file", "Ask for one of these keys, one a line.", type=click.Path(dir_okay=False), metavar="FILE"
     ),
-    _option("--protect-metrics", "Ask for a key at /metrics and /docs too.", is_flag=True),
+    _option("--protect-metrics", "Ask for a key at /metrics and /openapi.json too.", is_flag=True),
     _option("--cors-origin", "Let pages of this origin call.", name="cors_origins", multiple=True, metavar="ORIGIN"),
     _option("--tls-cert", "The certificate (PEM); serve https.", metavar="FILE"),
     _option("--tls-key", "The certificate's key (PEM).", metavar="FILE"),
@@ -134,8 +134,16 @@ def command(*, api_key_file: str | None, **options: Any) -> None:
         from bothways.server.settings import Settings
     except ModuleNotFoundError as error:
         raise BothwaysError(f"the server needs {error.name}; pip install 'bothways[server]'") from None
-    keys = (*options.pop("api_keys"), *_read_keys(api_key_file))
+    keys = (*_split_keys(options.pop("api_keys")), *_read_keys(api_key_file))
     serve(Settings(api_keys=keys, **options))
+
+
+def _split_keys(given: tuple[str, ...]) -> list[str]:
+    """Keys, which may stand with commas between them; none may be empty, as that would let everybody in."""
+    keys = [key.strip() for each in given for key in each.split(",")]
+    if not all(keys):
+        raise InputError("an API key is empty; give --api-key a key, or leave it out to let everybody in")
+    return keys
 
 
 def _read_keys(path: str | None) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def make_app(service: Service) -> Any:
         routes=[StarletteRoute(path, _ByMethod(ways), methods=list(ways)) for path, ways in paths.items()],
         middleware=middleware,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _unknown_path},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: _UnknownPath([model.name for model in service.models])},  # type: ignore[dict-item]
     )
     app.router.redirect_slashes = False
     return _ModelInPath(app, service)
@@ -111,26 +111,36 @@ class _ModelInPath:
         return scope
 
 
-async def _unknown_path(request: Request, error: HTTPException) -> Response:
-    """Say what is wrong with a path or a method, as the routes around it say it."""
-    path, method = request.url.path, request.method
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        problem = Problem(
-            405, f"{path} takes {allowed}, not {method}", "method_not_allowed", headers={"allow": allowed}
-        )
-    else:
-        problem = Problem(404, f"there is nothing at {path}; GET /openapi.json lists what is", "unknown_path")
-        if path.startswith("/models/"):
-            problem = Problem(
-                404, f"there is no model or route at {path}; GET /models lists the models", "model_not_found"
-            )
-    name = request_id(request.headers.get("x-request-id", "").encode("latin-1"))
-    headers = {"content-type": "application/json", "x-request-id": name, **problem.headers}
-    return Response(problem_body(problem, _envelope_of(path), name), problem.status, headers)
+class _UnknownPath:
+    """Says what is wrong with a path or a method, as the routes around it say it."""
+
+    def __init__(self, models: list[str]) -> None:
+        self._models = ", ".join(models)
+
+    async def __call__(self, request: Request, error: HTTPException) -> Response:
+        """Answer a request."""
+        problem, envelope = self._problem(request.url.path, request.method, error)
+        name = request_id(request.headers.get("x-request-id", "").encode("latin-1"))
+        headers = {"content-type": "application/json", "x-request-id": name, **problem.headers}
+        return Response(problem_body(problem, envelope, name), problem.status, headers)
+
+    def _problem(self, path: str, method: str, error: HTTPException) -> tuple[Problem, Envelope]:
+        in_model = path.startswith("/models/")
+        if error.status_code == 405 and not (in_model and method == "POST"):
+            allowed = (error.headers or {}).get("Allow", "")
+            message = f"{path} takes {allowed}, not {method}"
+            problem = Problem(405, message, "method_not_allowed", headers={"allow": allowed})
+        elif in_model:
+            message = f"there is no model at {path}; use /models/NAME with {self._models}"
+            problem = Problem(404, message, "model_not_found", param="model")
+        else:
+            problem = Problem(404, f"there is nothing at {path}; GET /openapi.json lists what is", "unknown_path")
+        return problem, _envelope_of(path)
 
 
 def _envelope_of(path: str) -> Envelope:
+    if path.startswith("/models/"):  # the route behind a model's name that is unknown
+        path = max((p for route in ROUTES for p in route.paths if p != "/" and path.endswith(p)), key=len, default="/")
     if path.startswith(("/v1/", "/v2/", "/embeddings", "/classify", "/models")):
         return "openai"
     return "tei"

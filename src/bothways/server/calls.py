@@ -33,6 +33,7 @@ class Call:
         envelope: How an error of its route looks.
         deadline: When it is given up, on the event loop's clock.
         model: The name of the model that serves it, once known.
+        kind: What is asked of it as Text Embeddings Inference tells them apart: "embed", "predict", or neither.
         texts: How many it brought.
         tokens: The tokens that were computed for it.
         characters: The characters that it brought.
@@ -48,8 +49,10 @@ class Call:
         self.envelope = envelope
         #: What the path names: a model in front of the route, and what stands behind it.
         self.path_model: str | None = scope.get("bothways.model")
+        self.route: str = scope["path"]
         self.path_rest: str = scope.get("path_params", {}).get("rest", "")
         self.model = ""
+        self.kind = ""
         self.texts = self.tokens = self.characters = 0
         self.times: dict[str, float] = {}
         self._receive = receive
@@ -181,6 +184,8 @@ class Call:
         steps = {"total": total, **self.times}
         return [
             *((f"x-{step}-time".encode(), b"%.3f" % (1000 * seconds)) for step, seconds in steps.items()),
+            (b"x-compute-type", b"cpu"),
+            (b"x-compute-time", b"%.3f" % (1000 * self.times.get("inference", 0.0))),
             (b"x-compute-tokens", b"%d" % self.tokens),
             (b"x-compute-characters", b"%d" % self.characters),
         ]
@@ -198,7 +203,6 @@ def _too_large(most: int, given: int | None = None) -> Problem:
         f"the request's body has {size}, the limit is {most} bytes; send fewer texts at once "
         "(server option --max-body-bytes)",
         "max_body_bytes",
-        headers={"connection": "close"},
     )
 
 

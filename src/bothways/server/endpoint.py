@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
+import urllib.parse
 
 from bothways.server.calls import Call, Receive, Scope, Send
 from bothways.server.problems import Problem, problem_body, problem_of
@@ -48,7 +50,7 @@ class Endpoint:
         try:
             try:
                 reply = await self._answer(call)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:  # cancelled: the server is stopped
                 problem = self._problem(call, error)
                 failure = _FAILURES.get(problem.status, "inference")
                 reply = _problem_reply(problem, call)
@@ -58,7 +60,7 @@ class Endpoint:
         finally:
             service.requests -= route.inference
             if route.inference:
-                self._count(call, status, failure)
+                service.metrics.request(self._name, call, status, failure)
                 service.tracer.record(call, self._name, status)
             self._write_access(scope, call, status)
 
@@ -73,24 +75,24 @@ class Endpoint:
         if route.request is not None:
             _check_content_type(call)
             body = await call.read_body()
+            if route.other_envelope and b'"%b"' % route.other_envelope.encode() in body:
+                call.envelope = "openai" if route.envelope == "tei" else "tei"
             request = await decode(body, route.request)
             if service.settings.log_texts:
                 _log.info("%s %s %s", call.id, self._name, body.decode("utf-8", "replace"))
         return await route.handler(service, call, request)
 
-    def _problem(self, call: Call, error: Exception) -> Problem:
+    def _problem(self, call: Call, error: BaseException) -> Problem:
         problem = problem_of(error, call.envelope)
+        if self._route.family != "Bothways":  # what the library calls an option, and what other APIs call it
+            problem.message = problem.message.replace(
+                "pass truncation=True to cut it", "send `truncate`: true to cut it"
+            )
         if problem.code == "internal":
             _log.error("request %s to %s failed", call.id, self._name, exc_info=error)
         elif problem.status >= 500:
             _log.warning("request %s to %s failed: %s", call.id, self._name, problem.message)
         return problem
-
-    def _count(self, call: Call, status: int, failure: str) -> None:
-        times = {"total": time.perf_counter() - call.begun, **call.times}
-        self._service.metrics.request(
-            self._name, call.model, status, texts=call.texts, tokens=call.tokens, times=times, error=failure
-        )
 
     def _write_access(self, scope: Scope, call: Call, status: int) -> None:
         if status < 400 and not self._service.settings.access_log:
@@ -98,7 +100,7 @@ class Endpoint:
         _log.info(
             "%s %s %d %.1f ms",
             scope["method"],
-            scope["path"],
+            urllib.parse.quote(scope["path"], safe="/:@"),  # no line of the log is a client's
             status,
             1000 * (time.perf_counter() - call.begun),
             extra={

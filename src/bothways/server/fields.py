@@ -33,6 +33,7 @@ MEANINGS = {
     "max_chunks_per_doc": "Taken, and without effect: a document is read as one.",
     "max_length": "The most tokens of a text or window, special tokens included.",
     "max_seq_len": "The most tokens of a question and a window together.",
+    "max_tokens": "The most tokens that are read of a text.",
     "max_tokens_per_doc": "The most tokens that are read of a document.",
     "model": "The model's name, where the server has several.",
     "multi_label": "Score every label on its own, as several may hold.",
@@ -68,7 +69,7 @@ EXAMPLES: dict[str, Any] = {
     "b": ["A kitten is asleep.", "Shares fell sharply."],
     "candidate_labels": ["travel", "food", "sport"],
     "context": "The library opens at nine and closes at six.",
-    "documents": ["It opens at nine.", "Cats sleep a lot."],
+    "documents": ["The library opens at nine.", "Cats sleep a lot."],
     "ids": [101, 7592, 102],
     "input": ["The cat sleeps.", "Shares fell sharply."],
     "inputs": "The cat sleeps on the sofa in Berlin.",
@@ -78,5 +79,5 @@ EXAMPLES: dict[str, Any] = {
     "question": "When does the library open?",
     "sentences": ["A kitten is asleep.", "Shares fell sharply."],
     "source_sentence": "The cat sleeps.",
-    "texts": ["The cat sleeps on the sofa in Berlin.", "Shares fell sharply."],
+    "texts": ["The library opens at nine.", "Cats sleep a lot."],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from prometheus_client import (
@@ -15,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bothways.server.calls import Call
 from bothways.server.scheduler import Batch
 
 __all__ = ["Metrics"]
@@ -28,6 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._children: dict[Any, Any] = {}
         self.content_type = CONTENT_TYPE_LATEST
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         if not several:
@@ -41,17 +44,12 @@ class Metrics:
         self._count = Gauge("te_request_count", "Requests of inference routes.", ["method"], **grows, **own)
         self._success = Gauge("te_request_success", "Requests that were answered.", ["method"], **grows, **own)
         self._failure = Gauge("te_request_failure", "Requests that failed, by the reason.", ["err"], **grows, **own)
-        self._steps = {
-            "total": Histogram("te_request_duration", "Seconds of a request.", buckets=_SECONDS, **own),
-            "tokenization": Histogram(
-                "te_request_tokenization_duration", "Seconds of tokenizing a request.", buckets=_SECONDS, **own
-            ),
-            "queue": Histogram(
-                "te_request_queue_duration", "Seconds before a request's first batch.", buckets=_SECONDS, **own
-            ),
-            "inference": Histogram(
-                "te_request_inference_duration", "Seconds of the batches of a request.", buckets=_SECONDS, **own
-            ),
+        self._steps = _steps("request", "a request", own)
+        # The same of requests that embed, and of those that classify or rerank, with their texts.
+        self._kinds = {kind: _steps(kind, f"a request to {kind}", own) for kind in ("embed", "predict")}
+        self._kind_count = {k: Gauge(f"te_{k}_count", f"Texts to {k}.", **grows, **own) for k in self._kinds}
+        self._kind_success = {
+            k: Gauge(f"te_{k}_success", f"Texts to {k} that were answered.", **grows, **own) for k in self._kinds
         }
         self._length = Histogram("te_request_input_length", "Tokens of a request.", buckets=_SIZES, **own)
         self._batch_size = Histogram("te_batch_next_size", "Sequences of a batch.", buckets=_SIZES, **own)
@@ -87,24 +85,39 @@ class Metrics:
         self._batch_tokens.observe(batch.tokens)
         self._batch_seconds.observe(batch.seconds)
         self._queue_age.observe(batch.waited)
-        self._tokens.labels(batch.lane[0]).inc(batch.tokens)  # type: ignore[index]
+        self._of(self._tokens, batch.lane[0]).inc(batch.tokens)  # type: ignore[index]
 
-    def request(
-        self, route: str, model: str, status: int, *, texts: int, tokens: int, times: dict[str, float], error: str
-    ) -> None:
+    def request(self, route: str, call: Call, status: int, error: str) -> None:
         """Count a request of an inference route that has ended; `error` is why it failed, as TEI names it."""
-        method = "single" if texts <= 1 else "batch"
-        self._requests.labels(route, model, str(status)).inc()
-        self._count.labels(method).inc()
+        method = "single" if call.texts <= 1 else "batch"
+        self._of(self._requests, route, call.model, str(status)).inc()
+        self._of(self._count, method).inc()
+        kind = call.kind
+        if kind:
+            self._kind_count[kind].inc(max(call.texts, 1))
         if status == 499:
             self._cancelled.inc()
         if error:
-            self._failure.labels(error).inc()
+            self._of(self._failure, error).inc()
             return
-        self._success.labels(method).inc()
-        self._length.observe(tokens)
-        for step, seconds in times.items():
-            self._steps[step].observe(seconds)
+        self._of(self._success, method).inc()
+        self._length.observe(call.tokens)
+        times = {"total": time.perf_counter() - call.begun, **call.times}
+        observed = [self._steps]
+        if kind:
+            self._kind_success[kind].inc(call.texts)
+            observed.append(self._kinds[kind])
+        for steps in observed:
+            for step, seconds in times.items():
+                steps[step].observe(seconds)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """A metric's child of some labels, kept: to look one up takes longer than to count."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
@@ -115,3 +128,17 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+
+def _steps(name: str, what: str, own: dict[str, Any]) -> dict[str, Histogram]:
+    """How long requests take, in all and in each step."""
+    meanings = {
+        "total": ("duration", f"Seconds of {what}."),
+        "tokenization": ("tokenization_duration", f"Seconds of tokenizing {what}."),
+        "queue": ("queue_duration", f"Seconds before the first batch of {what}."),
+        "inference": ("inference_duration", f"Seconds of the batches of {what}."),
+    }
+    return {
+        step: Histogram(f"te_{name}_{end}", meaning, buckets=_SECONDS, **own)
+        for step, (end, meaning) in meanings.items()
+    }

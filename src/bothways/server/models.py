@@ -140,11 +140,11 @@ class Models:
         if len(able) == 1:
             return able[0]
         wanted = " or ".join(tasks)
-        can = f"{len(able)} of them can {wanted}" if able else f"none of them can {wanted}"
+        can = f", {len(able) or 'none'} of which can {wanted}" if tasks else ""
         raise Problem(
             400,
-            f"this server has {len(self.all)} models and {can}; name one as `model`, or in the path as "
-            f"/models/NAME/...: {self._names()}",
+            f"this server has {len(self.all)} models{can}; name one as `model`, or in the path as /models/NAME/...: "
+            f"{self._names()}",
             "model_required",
             param="model",
         )

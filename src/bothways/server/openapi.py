@@ -30,10 +30,11 @@ _ERRORS = {
 
 _TEI_ERROR = {
     "type": "object",
-    "required": ["error", "error_type", "request_id"],
+    "required": ["error", "error_type", "code", "request_id"],
     "properties": {
         "error": {"type": "string"},
         "error_type": {"type": "string"},
+        "code": {"type": "string"},
         "request_id": {"type": "string"},
     },
 }
@@ -164,7 +165,7 @@ _HEADERS = {
         "in": "header",
         "required": False,
         "description": "After so many seconds the request is given up with 504.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9},
     },
 }
 
@@ -186,7 +187,10 @@ def _responses(route: Route, answers: list[Any]) -> dict[str, Any]:
     else:
         content = {_OTHER[route.paths[0]]: {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {"200": {"description": "The answer.", "content": content}}
-    schema = {"$ref": f"#/components/schemas/{'OpenAIError' if route.envelope == 'openai' else 'Error'}"}
+    names = ["OpenAIError" if route.envelope == "openai" else "Error"]
+    if route.paths[0] == "/rerank":  # its errors look as those of the dialect that is spoken
+        names = ["Error", "OpenAIError"]
+    schema = _any([{"$ref": f"#/components/schemas/{name}"} for name in names])
     for status, meaning in _errors(route):
         responses[str(status)] = {"description": meaning, "content": {"application/json": {"schema": schema}}}
     return responses

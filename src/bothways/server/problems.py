@@ -6,6 +6,8 @@ what to do.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -37,6 +39,10 @@ _TYPES = {
     503: ("server_error", "Unhealthy"),
     504: ("timeout_error", "Timeout"),
 }
+
+
+# The library's messages begin with the option that they are about.
+_OPTION = re.compile(r"([a-z_]+)(?: '.*?'| is | has )", re.DOTALL)
 
 
 class Problem(Exception):
@@ -79,7 +85,8 @@ def problem_of(error: BaseException, envelope: Envelope) -> Problem:
     if isinstance(error, InputTooLong):
         return Problem(422, str(error), "input_too_long")
     if isinstance(error, InputError):
-        return Problem(400, str(error), "invalid_value")
+        option = _OPTION.match(str(error))
+        return Problem(400, str(error), "invalid_value", param=option and option[1])
     if isinstance(error, TaskError):
         return Problem(424 if envelope == "tei" else 400, str(error), "task_not_supported", error_type="Backend")
     if isinstance(error, ModelNotFound):
@@ -90,13 +97,22 @@ def problem_of(error: BaseException, envelope: Envelope) -> Problem:
         )
     if isinstance(error, BothwaysError):
         return Problem(500, str(error), "backend_error")
+    if isinstance(error, asyncio.CancelledError):
+        return Problem(
+            503, "the server is being stopped; send the request again", "stopping", headers={"retry-after": "1"}
+        )
     return Problem(500, f"the server failed on this request ({type(error).__name__}); its log says where", "internal")
 
 
 def problem_body(problem: Problem, envelope: Envelope, request_id: str) -> bytes:
     """Write a problem as its route's family does. Cohere's clients read `message` at the top."""
     if envelope == "tei":
-        body: dict[str, Any] = {"error": problem.message, "error_type": problem.error_type, "request_id": request_id}
+        body: dict[str, Any] = {
+            "error": problem.message,
+            "error_type": problem.error_type,
+            "code": problem.code,
+            "request_id": request_id,
+        }
     else:
         error = {
             "message": problem.message,

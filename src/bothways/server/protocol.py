@@ -1,8 +1,9 @@
-"""HTTP/1.1 as uvicorn speaks it, with two things more: connections that say nothing are closed, and errors are JSON."""
+"""HTTP/1.1 as uvicorn speaks it, and more: connections where nothing moves are closed, and errors are JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -15,14 +16,23 @@ __all__ = ["Protocol"]
 # How long what is left of a body is read and thrown away, when its request was answered before it had all come.
 _DRAIN = 5.0
 
+# How long a server that stops waits for the first request of a connection that it has accepted.
+_FIRST = 1.0
+
+# A request to go on in another protocol, as Java's client makes with every first one (h2c). The parser would leave out
+# the body of such a request; a header of another name, as long, is no such request.
+_UPGRADE = re.compile(rb"(\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+
 
 class Protocol(HttpToolsProtocol):
     """A connection."""
 
-    #: How many seconds a client has to send a request's head; set before the server starts.
+    #: How many seconds a client has to send a request's head, or to take what was sent; set before the server starts.
     head_timeout: ClassVar[float] = 30.0
 
     _head_timer: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _last = False
 
     def connection_made(self, transport: Any) -> None:
         """Expect a request's head."""
@@ -32,19 +42,49 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
         self._disarm()
+        if self._stalled is not None:
+            self._stalled.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read what came; where that is the beginning of a head, expect the rest."""
+        if self._waiting and b"pgrade" in data:
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(rb"\1x-upgrd", head) + end + rest
         super().data_received(data)
-        waiting = self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
-        if waiting and self._head_timer is None and not self.transport.is_closing():
+        if self._waiting and self._head_timer is None and not self.transport.is_closing():
             self._arm(self.head_timeout)
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether what comes is a request's head."""
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+
+    def pause_writing(self) -> None:
+        """The client does not take what is sent."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.head_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It takes it."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """The server stops. A connection that has just been made may have its request on the way."""
+        if self.cycle is None:
+            self._last = True
+            self._arm(_FIRST)
+        else:
+            super().shutdown()
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._disarm()
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The body is there, too."""

@@ -14,7 +14,7 @@ import orjson
 from bothways.errors import CheckpointError
 from bothways.server.calls import Call, Send
 
-__all__ = ["Reply", "floats", "json_reply", "listed"]
+__all__ = ["Reply", "check_finite", "floats", "json_reply", "listed"]
 
 # Bytes that are handed to the connection at once.
 _PIECE = 1 << 17
@@ -85,6 +85,18 @@ def listed(before: bytes, items: list[bytes], after: bytes) -> list[bytes]:
     return parts
 
 
+def check_finite(values: npt.NDArray[Any]) -> None:
+    """Refuse an array of which a value is NaN or infinite: JSON can't say it, and no client expects it.
+
+    Raises:
+        CheckpointError: It has one.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise CheckpointError(
+            "the embedding has values that are NaN or infinite; are the checkpoint's weights sound? Fetch it again"
+        )
+
+
 def floats(values: npt.NDArray[Any]) -> bytes:
     """An array as JSON, each number in the fewest digits that give the same float32 again.
 
@@ -92,8 +104,5 @@ def floats(values: npt.NDArray[Any]) -> bytes:
         CheckpointError: A value is NaN or infinite, which JSON can't say.
     """
     values = np.ascontiguousarray(values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise CheckpointError(
-            "the embedding has values that are NaN or infinite; are the checkpoint's weights sound? Fetch it again"
-        )
+    check_finite(values)
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from prometheus_client import multiprocess
 from uvicorn.supervisors import Multiprocess
 
 from bothways.errors import InputError
@@ -34,6 +39,12 @@ _BACKLOG = 2048
 # A worker that does not answer its parent for so long is started anew; loading may hold Python's lock for a while.
 _WORKER_SILENT = 30
 
+# With this exit code uvicorn's parent takes a worker for one that can never start.
+_UNABLE = 3
+
+# How often a worker looks whether its parent lives, in seconds.
+_LOOK_FOR_PARENT = 1.0
+
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; then let requests under way end.
@@ -45,6 +56,9 @@ def serve(settings: Settings) -> None:
     # Tokenizers' own thread pool would hang in a forked child; without it, it works without Python's lock too.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _check(settings)
+    # More than may wait could never be let in.
+    most = min(settings.max_request_tokens, settings.max_queue_tokens)
+    settings = dataclasses.replace(settings, max_request_tokens=most)
     with _listening(settings) as (listener, address):
         if settings.workers == 1:
             _run_alone(settings, listener, address)
@@ -58,11 +72,14 @@ def _check(settings: Settings) -> None:
     for path in (settings.tls_cert, settings.tls_key):
         if path is not None and not Path(path).is_file():
             raise InputError(f"there is no file {path}; give the certificate and the key as PEM files")
-    if settings.max_request_tokens > settings.max_queue_tokens:
-        raise InputError(
-            f"max_request_tokens ({settings.max_request_tokens}) is more than max_queue_tokens "
-            f"({settings.max_queue_tokens}); such requests could never be let in"
-        )
+    if settings.tls_cert is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except OSError as error:
+            raise InputError(
+                f"can't use the certificate {settings.tls_cert} with the key {settings.tls_key}: "
+                f"{error.strerror or error}; both must be PEM files that belong together"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -95,13 +112,28 @@ def _unix_socket(path: str) -> socket.socket:
     if os.path.exists(path):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise InputError(f"{path} is there and is no socket; give another --uds")
+        with socket.socket(socket.AF_UNIX) as other:
+            if other.connect_ex(path) == 0:
+                raise InputError(f"another process listens on {path}; give another --uds")
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(path)
     except OSError as error:
+        listener.close()
         raise InputError(f"can't listen on {path}: {error.strerror or error}; give another --uds") from None
     return listener
+
+
+def _listen(listener: socket.socket, address: str) -> None:
+    """Let connections come. Until then several servers may have bound the same port."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise InputError(
+            f"can't listen on {address}: {error.strerror or error}; choose another --host or --port, or --port 0 for "
+            "a free one"
+        ) from None
 
 
 def _config(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
@@ -127,6 +159,7 @@ def _config(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
 
 def _run_alone(settings: Settings, listener: socket.socket, address: str) -> None:
     config = _config(settings, functools.partial(_make_app, settings, load_models(settings)))
+    _listen(listener, address)
     server = _Server(config, address)
     try:
         server.run([listener])
@@ -146,9 +179,12 @@ def _run_workers(settings: Settings, listener: socket.socket, address: str) -> N
             workers=settings.workers,
             timeout_worker_healthcheck=_WORKER_SILENT,
         )
-        _Workers(config, [listener], address).run()
+        workers = _Workers(config, [listener], address, folder)
+        workers.run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if any(process.exitcode == _UNABLE for process in workers.processes):
+        raise InputError("a worker could not start; the log says why")
 
 
 def _make_app(settings: Settings, models: Models | None) -> Any:
@@ -164,7 +200,8 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
             models = load_models(settings)
         except Exception as error:
             log.error("%s", error)
-            sys.exit(3)  # what uvicorn's parent takes for a worker that can never start
+            sys.exit(_UNABLE)
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     Protocol.head_timeout = settings.body_timeout
     metrics = Metrics()
     service = Service(settings, models, metrics, make_tracer(settings.otlp_endpoint, version()))
@@ -176,6 +213,13 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
     gc.collect()
     gc.freeze()
     return make_app(service)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this worker, too, when its parent was killed: nobody could stop it any more."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_FOR_PARENT)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _described(settings: Settings, model: Any) -> str:
@@ -220,13 +264,14 @@ class _Server(uvicorn.Server):
 class _Workers(Multiprocess):
     """Several processes behind one socket; one that dies is started again."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], address: str) -> None:
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], address: str, metrics: str) -> None:
         super().__init__(config, sockets)
         self._address = address
+        self._metrics = metrics
 
     def init_processes(self) -> None:
         for listener in self.sockets:
-            listener.listen(_BACKLOG)
+            _listen(listener, self._address)
             listener.set_inheritable(True)
         super().init_processes()
         while not all(process.is_ready(timeout=1) for process in self.processes):
@@ -235,3 +280,10 @@ class _Workers(Multiprocess):
                 return
         log.info("%d workers are listening on %s", len(self.processes), self._address)
         log.info("listening on %s", self._address)
+
+    def keep_subprocess_alive(self) -> None:
+        """Start workers again that have died; what they measured last is no more."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            multiprocess.mark_process_dead(pid, self._metrics)  # type: ignore[no-untyped-call]

@@ -139,6 +139,7 @@ class Scheduler:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        self.start()  # the engine thread may wait for the other one, which may have died
         self._threads["engine"].join()
         self._computed.put(None)
         self._threads["results"].join()
@@ -153,13 +154,14 @@ class Scheduler:
     def _compute_batches(self) -> None:
         while (batch := self._next()) is not None:
             try:
-                rows = self._compute(batch)
-            except Exception as error:
-                rows = self._compute_apart(batch, error)
+                try:
+                    rows = self._compute(batch)
+                except Exception as error:
+                    rows = self._compute_apart(batch, error)
             except BaseException as death:
                 self._put_back(batch, death)
                 raise
-            self._observe(batch)
+            self._tell(batch)
             whole = _split(batch, rows)
             # While nothing else waits there is no reason to pass results on.
             if not self._waiting:
@@ -167,6 +169,12 @@ class Scheduler:
             else:
                 self._room.acquire()
                 self._computed.put(whole)
+
+    def _tell(self, batch: Batch) -> None:
+        try:
+            self._observe(batch)
+        except Exception:
+            _log.exception("a batch could not be counted")
 
     def _make_results(self) -> None:
         while (whole := self._computed.get()) is not None:
@@ -181,21 +189,25 @@ class Scheduler:
                     return None
                 while self._waiting and self._waiting[0].dropped:
                     self._waiting.popleft()
-                if self._waiting:
-                    return self._fill(time.perf_counter())
-                self._changed.wait()
+                if not self._waiting:
+                    self._changed.wait()
+                elif (batch := self._fill(time.perf_counter())).parts:  # else its only job was dropped just now
+                    return batch
 
     def _fill(self, now: float) -> Batch:
         """Fill a batch for the lane whose turn it is: a turn of every job, then more of large ones while there is room.
 
         A small job is one that a turn ends. Where some are there, or have been a moment ago, large ones get little
-        room.
+        room. A job that has seen an engine thread die is computed alone, as another one may be why.
         """
-        lane = self._waiting[0].lane
+        first = self._waiting[0]
+        lane = first.lane
         rate = self.rate(lane)
         turn = rate * _TURN
         most = min(rate * _ALONE, self._batch_tokens)
-        jobs = [job for job in self._waiting if job.lane == lane and not job.dropped]
+        jobs = [job for job in self._waiting if job.lane == lane and not job.dropped and not job.attempts]
+        if first.attempts:
+            jobs = [first]
         large = [job for job in jobs if job.left > turn]
         if len(large) < len(jobs):
             self._small_seen = now
@@ -321,8 +333,8 @@ def _split(batch: Batch, rows: list[Any]) -> _Whole:
     for job, part in batch.parts.items():
         end = begin + part.stop - part.start
         job.computing += batch.seconds
-        if not job.dropped:
-            whole.append((job, job.whole_texts(rows[begin:end])))
+        if not job.dropped and (texts := job.whole_texts(rows[begin:end])):
+            whole.append((job, texts))
         begin = end
     return whole
 

@@ -36,6 +36,9 @@ _CHUNK_CHARACTERS = 16_384
 _WATCH_ENGINE = 0.2
 
 
+_KINDS = {"embed": "embed", "classify": "predict", "rerank": "predict"}
+
+
 @dataclass(frozen=True)
 class Results:
     """What came of a request's texts.
@@ -103,8 +106,8 @@ class Service:
     def admit(self) -> None:
         """Let a request in, or turn it away where too many are under way."""
         most = self.settings.max_queue_requests
-        if self.requests >= most:
-            raise self._overloaded("max_queue_requests", f"{self.requests} requests are under way, the limit is {most}")
+        if self.requests > most:  # this one is counted already
+            raise self._overloaded("max_queue_requests", f"{most} requests are under way, and no more are let in")
 
     def _overloaded(self, limit: str, what: str) -> Problem:
         flag = "--" + limit.replace("_", "-")
@@ -122,6 +125,7 @@ class Service:
     def find(self, call: Call, name: str | None, *tasks: str) -> Model:
         """The model for a request, by the name in its path or body, or by what it asks for; see `Models.find`."""
         model = self.models.find(call.path_model or name, *tasks)
+        call.kind = _KINDS.get(tasks[0], "") if tasks else ""
         call.model = model.name
         return model
 
@@ -142,14 +146,14 @@ class Service:
             Problem: A limit is passed, time is over, or the client is gone.
             BothwaysError: A text or the model can't be used.
         """
-        self.check_texts(call, texts, plan.weight)
+        self.check_texts(call, texts)
         places: list[int] | None = None
         each = texts
         if not unique and len(texts) > 1:
             found: dict[Any, int] = {}
             places = [found.setdefault(text, len(found)) for text in texts]
             each = list(found)
-        groups = await self._tokenize(call, plan, each)
+        groups = await self.tokenize(call, plan, each)
         results = await self.compute(call, model, plan, each, groups, render)
         if places is None or len(each) == len(texts):
             return results
@@ -169,12 +173,14 @@ class Service:
         render: Render,
     ) -> Results:
         """Compute texts whose sequences are known."""
+        call.texts += len(texts)
         lengths = [sum(map(len, group)) for group in groups]
         truncated = [any(sequence.truncated for sequence in group) for group in groups]
         call.tokens += sum(lengths)
         if not texts:
             return Results([], [], [])
-        self._check_tokens(sum(lengths))
+        self.check_tokens(sum(lengths))
+        self._check_queue(sum(lengths))
         loop = call.loop
         future: asyncio.Future[None] = loop.create_future()
 
@@ -192,10 +198,9 @@ class Service:
             _add_times(call, job)
         return Results(job.results, lengths, truncated)
 
-    def check_texts(self, call: Call, texts: list[Any], weight: Callable[[Any], int]) -> None:
+    def check_texts(self, call: Call, texts: list[Any]) -> None:
         """Refuse a request with too many texts, or one that is too long."""
         settings = self.settings
-        call.texts += len(texts)
         if len(texts) > settings.max_items:
             raise Problem(
                 413,
@@ -204,25 +209,32 @@ class Service:
                 "max_items",
             )
         for number, text in enumerate(texts):
-            size = weight(text)
+            size = longest = len(text)
+            if not isinstance(text, str):  # a pair, or words, or token ids
+                sizes = [len(part) for part in text if isinstance(part, str)]
+                size, longest = sum(sizes), max(sizes, default=0)
             call.characters += size
-            if size > settings.max_text_chars:
+            if longest > settings.max_text_chars:
                 raise Problem(
                     413,
-                    f"text {number} has {size} characters, the limit is {settings.max_text_chars}; send less of it "
+                    f"text {number} has {longest} characters, the limit is {settings.max_text_chars}; send less of it "
                     "(server option --max-text-chars)",
                     "max_text_chars",
                 )
 
-    def _check_tokens(self, tokens: int) -> None:
-        settings = self.settings
-        if tokens > settings.max_request_tokens:
+    def check_tokens(self, tokens: int) -> None:
+        """Refuse a request of which so many tokens are known, where they are too many."""
+        most = self.settings.max_request_tokens
+        if tokens > most:
             raise Problem(
                 413,
-                f"the request has {tokens} tokens, the limit is {settings.max_request_tokens}; send fewer texts at "
-                "once (server option --max-request-tokens)",
+                f"the request has {tokens} tokens or more, the limit is {most}; send fewer texts at once "
+                "(server option --max-request-tokens)",
                 "max_request_tokens",
             )
+
+    def _check_queue(self, tokens: int) -> None:
+        settings = self.settings
         if self.queued_tokens and self.queued_tokens + tokens > settings.max_queue_tokens:
             raise self._overloaded(
                 "max_queue_tokens",
@@ -230,14 +242,18 @@ class Service:
                 f"{settings.max_queue_tokens}",
             )
 
-    async def _tokenize(self, call: Call, plan: Plan[Any, Any], texts: list[Any]) -> list[list[Sequence]]:
+    async def tokenize(self, call: Call, plan: Plan[Any, Any], texts: list[Any]) -> list[list[Sequence]]:
+        """Turn texts into sequences, in turns with other requests where it takes long."""
         begin = time.perf_counter()
         try:
             if call.characters <= _AT_ONCE_CHARACTERS and len(texts) <= _AT_ONCE_TEXTS:
                 return plan.tokenize(texts, 0)
             groups: list[list[Sequence]] = []
+            tokens = 0
             for first, chunk in _chunks(texts, plan.weight):
                 groups += await call.loop.run_in_executor(self._tokenizing, plan.tokenize, chunk, first)
+                tokens += sum(len(sequence) for group in groups[first:] for sequence in group)
+                self.check_tokens(tokens)
                 call.check_deadline()
             return groups
         finally:

@@ -18,10 +18,18 @@ _T = TypeVar("_T")
 # A body of so many bytes is read at once: to make its strings takes about a millisecond.
 _AT_ONCE = 400_000
 
+# A list with so many commas has items that are small: to cut it into them would take longer than to read it.
+_COMMAS = 200_000
+
 # Bytes of a list's items that are read between two looks at other requests.
 _STEP = 300_000
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
+
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)(?:\\\\)*(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -45,6 +53,13 @@ async def decode(body: bytes, kind: type[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise _wrong_shape(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if _LONE_SURROGATE.search(body):
+            raise Problem(
+                400,
+                "a text has a lone surrogate (\\ud800 to \\udfff without its other half), which no encoding can carry; "
+                "replace it before sending",
+                "invalid_json",
+            ) from None
         raise Problem(400, f"the request's body is not valid JSON: {error}", "invalid_json") from None
     except RecursionError:
         raise Problem(400, "the request's body is nested too deeply", "invalid_json") from None
@@ -73,6 +88,8 @@ async def _decode_large(body: bytes) -> Any:
 
 
 async def _decode_list(text: bytes) -> list[Any]:
+    if text.count(b",") > _COMMAS:
+        return msgspec.json.decode(text)  # type: ignore[no-any-return]
     items: list[Any] = []
     read = 0
     for item in _decode_items(text):

@@ -42,7 +42,10 @@ function choices(schema) {
 function typeName(schema) {
   const names = choices(schema).map((each) => {
     if (each.enum) return each.enum.map((value) => JSON.stringify(value)).join(" | ");
-    if (each.type === "array") return `list of ${each.items ? typeName(each.items) : "anything"}`;
+    if (each.type === "array") {
+      const items = typeName(each.items ?? {});
+      return `list of ${items.includes(" or ") ? `(${items})` : items}`;
+    }
     if (Array.isArray(each.type)) return each.type.join(" or ");
     return each.type ?? "anything";
   });
@@ -61,7 +64,8 @@ function inner(schema, mark = "") {
   return null;
 }
 
-function rows(schema, before = "") {
+/** A row for each field, those of inner objects too; `above` are the objects that it is in. */
+function rows(schema, before = "", above = [schema]) {
   return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
     const needed = schema.required?.includes(name);
     const standard = field.default ?? null;
@@ -72,7 +76,8 @@ function rows(schema, before = "") {
       make("td", { className: "quiet" }, standard !== null ? literal(JSON.stringify(standard)) : needed ? "required" : "–"),
       make("td", {}, about));
     const below = inner(field);
-    return [row, ...(below ? rows(below[0], `${before}${name}${below[1]}.`) : [])];
+    if (!below || above.includes(below[0])) return [row];
+    return [row, ...rows(below[0], `${before}${name}${below[1]}.`, [...above, below[0]])];
   });
 }
 
@@ -156,9 +161,7 @@ function filled(path, inputs) {
   return (model && place === path ? `/models/${code(model)}${path === "/" ? "" : path}` : place).slice(1);
 }
 
-function tryOut(method, path, operation) {
-  const kinds = operation.requestBody?.content["application/json"].schema;
-  const bodies = kinds ? (kinds.anyOf ?? [kinds]) : [];
+function tryOut(method, path, operation, area) {
   const types = Object.keys(operation.responses["200"]?.content ?? {});
   const inputs = {};
   const parts = [make("h3", {}, "Try it")];
@@ -166,20 +169,7 @@ function tryOut(method, path, operation) {
     inputs[name] = make("input", { spellcheck: false, value: at("model").options[1]?.value ?? "" });
     parts.push(make("label", {}, `${name} `, inputs[name]));
   }
-  const area = make("textarea", { spellcheck: false, ariaLabel: "Request body" });
-  const fill = (schema) => {
-    area.value = JSON.stringify(example(schema), null, 2);
-    area.rows = Math.min(area.value.split("\n").length + 1, 16);
-  };
-  if (bodies.length > 1) {
-    const names = bodies.map((body, n) => make("option", { value: n }, follow(body).title ?? `form ${n + 1}`));
-    const form = make("select", { onchange: () => fill(bodies[form.value]) }, names);
-    parts.push(make("p", {}, make("label", {}, "Form ", form)));
-  }
-  if (bodies.length) {
-    fill(bodies[0]);
-    parts.push(area);
-  }
+  if (operation.requestBody) parts.push(area);
   const accept = make("select", {}, types.map((type) => make("option", {}, type)));
   const status = make("span", { role: "status" });
   const answer = make("div");
@@ -189,9 +179,10 @@ function tryOut(method, path, operation) {
     status.textContent = "…";
     try {
       const headers = { accept: accept.value || "*/*" };
-      if (bodies.length) headers["content-type"] = "application/json";
+      const body = operation.requestBody ? area.value : undefined;
+      if (operation.requestBody) headers["content-type"] = "application/json";
       const name = path.split("/").pop() || "answer";
-      const reply = await ask(filled(path, inputs), { method, headers, body: bodies.length ? area.value : undefined });
+      const reply = await ask(filled(path, inputs), { method, headers, body });
       const shownAnswer = await answerOf(reply, name);
       status.className = reply.ok ? "" : "wrong";
       status.textContent = `${reply.status} · ${timing(reply.headers)}`;
@@ -211,13 +202,28 @@ function tryOut(method, path, operation) {
   return [...parts, make("div", { className: "send" }, button, choice, status), answer];
 }
 
+/** The fields of a body, in the form that is chosen where it may have several; `area` gets an example. */
+function bodyForms(schema, area) {
+  const forms = schema.anyOf ?? [schema];
+  const table = make("div");
+  const choose = (form) => {
+    table.replaceChildren(...fields(form));
+    area.value = JSON.stringify(example(form), null, 2);
+    area.rows = Math.min(area.value.split("\n").length + 1, 16);
+  };
+  choose(forms[0]);
+  const heading = make("h3", {}, "Body");
+  if (forms.length === 1) return [heading, table];
+  const names = forms.map((form, n) => make("option", { value: n }, follow(form).title ?? `form ${n + 1}`));
+  const select = make("select", { onchange: () => choose(forms[select.value]) }, names);
+  return [heading, make("p", {}, make("label", {}, "Form ", select)), table];
+}
+
 function described(method, path, operation) {
-  const kinds = operation.requestBody?.content["application/json"].schema;
-  const bodies = kinds ? (kinds.anyOf ?? [kinds]) : [];
-  const parts = bodies.flatMap((body) =>
-    [make("h3", {}, bodies.length > 1 ? `Body: ${follow(body).title}` : "Body"), ...fields(body)]);
+  const area = make("textarea", { spellcheck: false, ariaLabel: "Request body" });
+  const parts = operation.requestBody ? bodyForms(operation.requestBody.content["application/json"].schema, area) : [];
   const headers = (operation.parameters ?? []).filter((each) => each.in === "header");
-  parts.push(...tryOut(method, path, operation), make("h3", {}, "Responses"));
+  parts.push(...tryOut(method, path, operation, area), make("h3", {}, "Responses"));
   for (const [type, { schema }] of Object.entries(operation.responses["200"]?.content ?? {})) {
     const kinds = schema?.anyOf ?? [schema];
     const own = type.endsWith("json") ? kinds.flatMap(fields) : [];

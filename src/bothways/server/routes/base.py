@@ -6,19 +6,19 @@ import asyncio
 import base64
 import functools
 import io
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bothways.precision import quantize
 from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Envelope, Problem
-from bothways.server.replies import Reply, floats
+from bothways.server.replies import Reply, check_finite, floats
 from bothways.server.service import Results, Service
 from bothways.tasks.similarity import similarities as compare
 from bothways.tokens import Sequence
@@ -28,6 +28,7 @@ __all__ = [
     "Direction",
     "Handler",
     "Input",
+    "Precision",
     "Route",
     "embed",
     "encoded",
@@ -36,6 +37,7 @@ __all__ = [
     "prompt_of",
     "read_input",
     "similarities",
+    "stored",
     "truncation_of",
     "vectors",
 ]
@@ -43,8 +45,14 @@ __all__ = [
 #: Answers a request whose body, if the route has one, was read.
 Handler: TypeAlias = Callable[[Service, Call, Any], Awaitable[Reply]]
 
+#: A token's id.
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
 #: One text, one text's token ids, or a list of either.
-Input: TypeAlias = str | list[str | int | list[int]]
+Input: TypeAlias = str | list[str | Id | list[Id]]
+
+#: In how many bits a value is stored; int8 and uint8 need ranges, which our own routes take.
+Precision: TypeAlias = Literal["float32", "binary", "ubinary"]
 
 Direction: TypeAlias = Literal["left", "Left", "right", "Right"]
 
@@ -64,6 +72,7 @@ class Route:
         request: What bodies are read as; None where there are none.
         answers: What JSON responses hold, for the document: a type, or a tuple of several; None for other kinds.
         envelope: How its errors look.
+        other_envelope: A field whose presence makes them look the other way, as the route speaks two dialects.
         family: The clients that it is for, for the document.
         method: The HTTP method.
         inference: Whether it computes: it is queued, counted, and needs a key.
@@ -78,6 +87,7 @@ class Route:
     request: type[Body] | None = None
     answers: Any = None
     envelope: Envelope = "tei"
+    other_envelope: str = ""
     family: str = ""
     method: str = "POST"
     inference: bool = True
@@ -125,8 +135,16 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-#: What other APIs call the sides of a search, and the prompts' names.
-_SIDES = {"search_query": "query", "search_document": "document"}
+#: What other APIs call the uses of a vector, and the names of the prompts for them.
+_SIDES = {
+    "query": "query",
+    "document": "document",
+    "passage": "document",
+    "search_query": "query",
+    "search_document": "document",
+    "classification": "classification",
+    "clustering": "clustering",
+}
 
 
 def prompt_of(model: Model, prompt: str | None, name: str | None, side: str | None) -> dict[str, Any]:
@@ -136,8 +154,14 @@ def prompt_of(model: Model, prompt: str | None, name: str | None, side: str | No
     """
     if prompt is not None or name is not None or side is None:
         return given(prompt=prompt, prompt_name=name)
-    known = _SIDES.get(side, side)
-    return {"prompt_name": known} if known in model.encoder.spec.embed.prompts else {}
+    prompts = model.encoder.spec.embed.prompts
+    wanted = _SIDES.get(side, side)
+    if wanted in prompts:
+        return {"prompt_name": wanted}
+    if side not in _SIDES:
+        allowed = ", ".join(sorted({*_SIDES, *prompts}))
+        raise Problem(400, f"input_type {side!r} is unknown; use {allowed}", "invalid_value", param="input_type")
+    return {}
 
 
 async def embed(
@@ -149,36 +173,65 @@ async def embed(
         return await service.run(call, model, plan, items, render)
     if options.get("prompt") or options.get("prompt_name"):
         raise Problem(400, "a prompt can't be put in front of token ids; give texts", "invalid_value")
-    groups = [_of_ids(service, model, item, n, options) for n, item in enumerate(items)]
+    service.check_texts(call, items)
+    texts = await service.tokenize(call, plan, [item for item in items if isinstance(item, str)])
+    rest = iter(texts)
+    groups = [
+        [_of_ids(model, item, n, options)] if isinstance(item, tuple) else next(rest) for n, item in enumerate(items)
+    ]
     return await service.compute(call, model, plan, items, groups, render)
 
 
-def _of_ids(service: Service, model: Model, item: Any, number: int, options: dict[str, Any]) -> list[Sequence]:
-    if isinstance(item, str):
-        raise Problem(422, "`input` mixes token ids with texts; give all of one kind", "invalid_field", param="input")
-    tokenizer = model.encoder.tokenizer
-    limit = options.get("max_length") or model.embed_limit
-    sequence = tokenizer.from_ids(item, max_length=limit, truncation=options.get("truncation", True), number=number)
-    return [sequence]
+def _of_ids(model: Model, ids: tuple[int, ...], number: int, options: dict[str, Any]) -> Sequence:
+    size = model.encoder.spec.vocab_size
+    wrong = next((id for id in ids if not 0 <= id < size), None)
+    if wrong is not None:
+        raise Problem(
+            400,
+            f"text {number} has the token id {wrong}, and this model's vocabulary of {size} has none such; give the "
+            "text itself, or ids of this model's own tokenizer (LangChain's OpenAIEmbeddings sends OpenAI's ids unless "
+            "check_embedding_ctx_length=False)",
+            "unknown_token",
+            param="input",
+        )
+    return model.encoder.tokenizer.from_ids(
+        ids, max_length=model.embed_limit, truncation=bool(options.get("truncation", True)), number=number
+    )
 
 
-def vectors(encoding: str) -> Callable[[npt.NDArray[Any]], bytes]:
+def vectors(encoding: str | None) -> Callable[[npt.NDArray[Any]], bytes]:
     """How a response writes a vector: as a JSON list, or as base64 of its bytes, little-endian."""
     return encoded if encoding == "base64" else floats
 
 
+def stored(
+    write: Callable[[npt.NDArray[Any]], Any], precision: str | None, ranges: Any = None
+) -> Callable[[npt.NDArray[Any]], Any]:
+    """How a response writes a vector that is stored in fewer bits; one of NaNs would look sound then, so look first."""
+    if precision is None or precision == "float32":
+        return write
+
+    def render(vector: npt.NDArray[Any]) -> Any:
+        check_finite(vector)
+        return write(quantize(vector[None], precision, ranges)[0])
+
+    return render
+
+
 def encoded(values: npt.NDArray[Any]) -> bytes:
     """An array's bytes in base64, as a JSON string."""
-    if values.dtype.kind == "f" and not math.isfinite(float(np.dot(values, values))):
-        floats(values)  # says what is wrong
+    check_finite(values)
     return b'"' + base64.b64encode(np.ascontiguousarray(values).tobytes()) + b'"'
 
 
-def npy_reply(rows: list[npt.NDArray[Any]], headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
-    """Vectors as a .npy file (B, D), which any NumPy reads."""
-    array = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        floats(array)  # says what is wrong
+def npy_reply(
+    rows: list[npt.NDArray[Any]],
+    headers: list[tuple[bytes, bytes]] | None = None,
+    none: npt.NDArray[Any] | None = None,
+) -> Reply:
+    """Vectors as a .npy file (B, D), which any NumPy reads; `none` is what there is without any."""
+    array = np.stack(rows) if rows else np.zeros((0, 0), np.float32) if none is None else none
+    check_finite(array)
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return Reply(file.getvalue(), content_type="application/x-npy", headers=headers or [])
@@ -188,5 +241,7 @@ async def similarities(
     model: Model, a: list[npt.NDArray[Any]], b: list[npt.NDArray[Any]], measure: str
 ) -> npt.NDArray[np.float32]:
     """Compare every vector of a with every one of b, outside the event loop: (len a, len b)."""
+    for vector in (*a, *b):
+        check_finite(vector)
     work = functools.partial(compare, np.stack(a), np.stack(b), measure, model.encoder.engine.threads)
     return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 import numpy.typing as npt
 
-from bothways.precision import quantize
 from bothways.server.calls import Call
+from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, floats, listed
-from bothways.server.routes.base import Body, Route, embed, encoded, given, prompt_of, read_input, truncation_of
+from bothways.server.routes.base import Body, Route, embed, given, prompt_of, read_input, stored, truncation_of, vectors
 from bothways.server.routes.openai import Usage
 from bothways.server.service import Service
 
@@ -29,14 +30,16 @@ class EmbedRequest(Body):
     embedding_types: list[_Type] | None = None
     truncate: Literal["NONE", "START", "END"] | None = None
     output_dimension: int | None = None
+    max_tokens: int | None = None
 
 
 class EmbedResponse(msgspec.Struct):
     """The vectors by their form, in the order of the texts."""
 
     id: str
-    embeddings: dict[str, list[list[float] | str]]
+    embeddings: dict[str, list[list[float] | str]] | list[list[float]]
     texts: list[str]
+    response_type: str
     meta: dict[str, Any]
 
 
@@ -67,16 +70,12 @@ class ClassifyResponse(msgspec.Struct):
     created: int
 
 
-def _form(kind: str, vector: npt.NDArray[Any]) -> bytes:
-    if kind == "float":
-        return floats(vector)
-    if kind == "base64":
-        return encoded(vector)
-    return floats(quantize(vector[None], kind, None)[0])
+def _form(kind: str) -> Callable[[npt.NDArray[Any]], bytes]:
+    return vectors(kind) if kind in ("float", "base64") else stored(floats, kind)
 
 
 async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
-    """Answer POST /v2/embed."""
+    """Answer POST /v2/embed, and /v1/embed, which gives bare lists where no type is asked for."""
     model = service.find(call, request.model, "embed")
     items, _ = read_input(request.texts, "texts", refuse_empty=service.settings.refuse_empty)
     kinds = list(dict.fromkeys(request.embedding_types or ["float"]))
@@ -93,19 +92,34 @@ async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> R
     options = {
         "normalize": True,
         **truncation_of(service, truncate, side),
-        **given(dimensions=request.output_dimension),
+        **given(dimensions=request.output_dimension, max_length=_limit(model, request.max_tokens)),
         **prompt_of(model, None, None, request.input_type),
     }
 
+    forms = [_form(kind) for kind in kinds]
+
     def render(vector: npt.NDArray[Any]) -> list[bytes]:
-        return [_form(kind, vector) for kind in kinds]
+        return [form(vector) for form in forms]
 
     results = await embed(service, call, model, items, render, **options)
-    before = msgspec.json.encode({"id": call.id, "texts": request.texts, "meta": _meta(results.tokens)})[:-1]
+    plain = request.embedding_types is None and call.route == "/v1/embed"
+    kind_of = "embeddings_floats" if plain else "embeddings_by_type"
+    about = {"id": call.id, "texts": request.texts, "response_type": kind_of, "meta": _meta(results.tokens)}
+    before = msgspec.json.encode(about)[:-1]
+    if plain:
+        return Reply(listed(before + b',"embeddings":', [each[0] for each in results.each], b"}"))
     body = [before + b',"embeddings":{']
     for n, kind in enumerate(kinds):
-        body += listed(b',"%b":' % kind.encode() if n else b'"%b":' % kind.encode(), [r[n] for r in results.each], b"")
+        name = b'%b"%b":' % (b"," if n else b"", kind.encode())
+        body += listed(name, [each[n] for each in results.each], b"")
     return Reply([*body, b"}}"])
+
+
+def _limit(model: Model, tokens: int | None) -> int | None:
+    """A limit that a request sets; one past the model's own means the model's own."""
+    if tokens is not None and tokens < 1:
+        raise Problem(422, f"`max_tokens` is {tokens}; give 1 or more", "invalid_field", param="max_tokens")
+    return None if tokens is None else min(tokens, model.embed_limit)
 
 
 def _meta(tokens: int) -> dict[str, Any]:
@@ -132,7 +146,7 @@ def _scores(labels: list[Any]) -> bytes:
 
 ROUTES = (
     Route(
-        ("/v2/embed",),
+        ("/v2/embed", "/v1/embed"),
         cohere_embed,
         "Embed texts, as Cohere's API does.",
         EmbedRequest,

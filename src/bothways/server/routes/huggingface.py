@@ -164,9 +164,13 @@ class RootRequest(Body):
     model: str | None = None
     truncate: bool | None = None
     truncation_direction: Direction | None = None
+    prompt: str | None = None
     prompt_name: str | None = None
+    input_type: str | None = None
     normalize: bool | None = None
     dimensions: int | None = None
+    encoding_format: str | None = None
+    precision: str | None = None
     raw_scores: bool | None = None
     return_text: bool | None = None
 
@@ -326,7 +330,7 @@ def _told_apart(service: Service, call: Call, fields: dict[str, Any]) -> tuple[A
 def _route(task: str) -> Route:
     handler, request = _TASKS[task]
     answers = {
-        "feature-extraction": list[list[float]],
+        "feature-extraction": list[list[float] | str],
         "sentence-similarity": list[float],
         "text-classification": list[list[LabelScore]],
         "token-classification": (list[Entity], list[list[Entity]]),
@@ -346,6 +350,7 @@ ROUTES = (
         RootRequest,
         Any,
         family="Hugging Face",
+        requests=(*dict.fromkeys(request for _, request in _TASKS.values()), PredictRequest, TextsRequest),
     ),
     *map(_route, _TASKS),
 )

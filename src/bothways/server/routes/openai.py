@@ -8,25 +8,24 @@ import msgspec
 
 from bothways.server.calls import Call
 from bothways.server.models import Model
-from bothways.server.problems import Problem
 from bothways.server.replies import Reply, json_reply, listed
 from bothways.server.routes.base import (
     Body,
     Direction,
     Input,
+    Precision,
     Route,
     embed,
     given,
     prompt_of,
     read_input,
+    stored,
     truncation_of,
     vectors,
 )
 from bothways.server.service import Service
 
 __all__ = ["ROUTES", "Usage"]
-
-_IDS_ADVICE = "; LangChain's OpenAIEmbeddings sends OpenAI's token ids unless check_embedding_ctx_length=False"
 
 
 class EmbeddingsRequest(Body):
@@ -43,7 +42,7 @@ class EmbeddingsRequest(Body):
     prompt_name: str | None = None
     input_type: str | None = None
     normalize: bool | None = None
-    precision: Literal["float32", "binary", "ubinary"] | None = None
+    precision: Precision | None = None
 
 
 class Usage(msgspec.Struct):
@@ -91,20 +90,9 @@ async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -
     """Answer POST /v1/embeddings."""
     model = service.find(call, request.model, "embed")
     items, _ = read_input(request.input, "input", refuse_empty=service.settings.refuse_empty)
-    try:
-        results = await embed(
-            service,
-            call,
-            model,
-            items,
-            vectors(request.encoding_format or "float"),
-            **_options(service, model, request),
-        )
-    except Problem as problem:
-        if problem.code == "unknown_token":
-            problem.message += _IDS_ADVICE
-        raise
-    data = [b'{"object":"embedding","index":%d,"embedding":%b}' % (n, each) for n, each in enumerate(results.each)]
+    render = stored(vectors(request.encoding_format), request.precision)
+    results = await embed(service, call, model, items, render, **_options(service, model, request))
+    data = [b'{"object":"embedding","embedding":%b,"index":%d}' % (each, n) for n, each in enumerate(results.each)]
     after = msgspec.json.encode({"model": model.name, "usage": Usage(results.tokens, results.tokens)})
     return Reply(listed(b'{"object":"list","data":', data, b"," + after[1:]))
 
@@ -114,7 +102,7 @@ def _options(service: Service, model: Model, request: EmbeddingsRequest) -> dict
     return {
         "normalize": True if request.normalize is None else request.normalize,
         **truncation_of(service, request.truncate, request.truncation_direction),
-        **given(dimensions=request.dimensions, precision=request.precision),
+        **given(dimensions=request.dimensions),
         **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
     }
 

@@ -11,7 +11,7 @@ import msgspec
 from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem, problem_body
-from bothways.server.replies import Reply, json_reply
+from bothways.server.replies import Reply, json_reply, listed
 from bothways.server.routes.base import Body, Route
 from bothways.server.service import Service
 from bothways.tasks.prompts import choose_prompt
@@ -57,19 +57,23 @@ async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Re
     if not texts:
         raise Problem(400, "`inputs` is an empty list; give at least one text", "empty_input", param="inputs")
     prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name) if request.prompt_name else ""
-    service.check_texts(call, texts, len)
+    service.check_texts(call, texts)
     special = request.add_special_tokens is not False
-    found = []
+    found: list[bytes] = []
+    total = 0
     for text in texts:
-        found.append(await _outside(lambda text=text: _tokens(model, prompt + text, special)))  # type: ignore[misc]
+        count, tokens = await _outside(lambda text=text: _tokens(model, prompt + text, special))  # type: ignore[misc]
+        found.append(tokens)
+        total += count
+        service.check_tokens(total)
         call.check_deadline()
-    return json_reply(found)
+    return Reply(listed(b"", found, b""))
 
 
-def _tokens(model: Model, text: str, special: bool) -> list[Token]:
+def _tokens(model: Model, text: str, special: bool) -> tuple[int, bytes]:
+    """How many tokens a text has, and they as JSON."""
     tokenizer = model.encoder.tokenizer
     sequence = tokenizer.whole(text, special=special)
-    added = set(tokenizer.vocabulary.special.values())
     bytes_before = [0]
     for character in text:
         bytes_before.append(bytes_before[-1] + len(character.encode()))
@@ -81,12 +85,12 @@ def _tokens(model: Model, text: str, special: bool) -> list[Token]:
             Token(
                 id,
                 token if around else text[start:end],
-                around or id in added,
+                around,
                 None if around else bytes_before[start],
                 None if around else bytes_before[end],
             )
         )
-    return tokens
+    return len(tokens), msgspec.json.encode(tokens)
 
 
 async def decode(service: Service, call: Call, request: DecodeRequest) -> Reply:
@@ -102,6 +106,10 @@ async def decode(service: Service, call: Call, request: DecodeRequest) -> Reply:
     most = service.settings.max_items
     if len(texts) > most:
         raise Problem(413, f"the request has {len(texts)} lists, the limit is {most} (--max-items)", "max_items")
+    return Reply(await _outside(lambda: _decoded(model, texts, request.skip_special_tokens is False)))
+
+
+def _decoded(model: Model, texts: list[list[int]], keep: bool) -> bytes:
     size = model.encoder.spec.vocab_size
     for number in (id for each in texts for id in each):
         if not 0 <= number < size:
@@ -109,8 +117,7 @@ async def decode(service: Service, call: Call, request: DecodeRequest) -> Reply:
                 400, f"the id {number} is not in this model's vocabulary of {size}", "unknown_token", param="ids"
             )
     vocabulary = model.encoder.tokenizer.vocabulary
-    keep = request.skip_special_tokens is False
-    return json_reply(await _outside(lambda: [vocabulary.text(each, special=keep) for each in texts]))
+    return msgspec.json.encode([vocabulary.text(each, special=keep) for each in texts])
 
 
 async def info(service: Service, call: Call, _: None) -> Reply:

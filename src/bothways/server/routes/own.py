@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bothways.embed_spec import EmbedSpec
 from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
-from bothways.server.replies import Reply, floats, json_reply, listed
-from bothways.server.routes.base import Body, Route, npy_reply, similarities
+from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
+from bothways.server.routes.base import Body, Route, npy_reply, similarities, stored
 from bothways.server.routes.openai import Usage
 from bothways.server.service import Results, Service
 from bothways.tasks.answer import Answer
@@ -174,12 +175,12 @@ def _texts(given: Any) -> list[Any]:
 
 def _answers(results: Results, call: Call, each: list[bytes] | None = None) -> Reply:
     after = {
-        "model": call.model,
         "usage": Usage(results.tokens, results.tokens),
         "truncated": sum(results.truncated),
     }
     items = results.each if each is None else each
-    return Reply(listed(b'{"results":', items, b"," + msgspec.json.encode(after)[1:]))
+    before = b'{"model":%b,"results":' % msgspec.json.encode(call.model)
+    return Reply(listed(before, items, b"," + msgspec.json.encode(after)[1:]))
 
 
 def _headers(results: Results) -> list[tuple[bytes, bytes]]:
@@ -202,8 +203,14 @@ async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
         results = await service.run(call, model, plan, texts, np.asarray if binary else floats)
         return _token_vectors(results) if binary else _answers(results, call)
     binary = call.accepts(b"application/x-npy")
-    results = await service.run(call, model, plan, texts, np.asarray if binary else floats)
-    return npy_reply(results.each, _headers(results)) if binary else _answers(results, call)
+    # Checked with all options; what is stored in fewer bits is made so after a look at the vector itself.
+    precision, ranges = options.pop("precision", None), options.pop("ranges", None)
+    render = stored(np.asarray if binary else floats, precision, ranges)
+    results = await service.run(call, model, model.plan("embed", **options), texts, render)
+    if not binary:
+        return _answers(results, call)
+    none = None if texts else model.encoder.embed([], **options)  # no vectors, but of the right size
+    return npy_reply(results.each, _headers(results), none)
 
 
 def _sparse(embedding: Any) -> bytes:
@@ -215,15 +222,10 @@ def _sparse(embedding: Any) -> bytes:
 def _token_vectors(results: Results) -> Reply:
     rows: list[npt.NDArray[Any]] = results.each
     for row in rows:
-        _check_finite(row)
+        check_finite(row)
     starts = np.cumsum([0, *map(len, rows)])
     vectors = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     return _npz({"vectors": vectors, "starts": starts}, _headers(results))
-
-
-def _check_finite(values: npt.NDArray[Any]) -> None:
-    if not np.isfinite(values).all():
-        floats(values)  # says what is wrong
 
 
 def _npz(arrays: dict[str, npt.NDArray[Any]], headers: list[tuple[bytes, bytes]]) -> Reply:
@@ -244,7 +246,7 @@ async def encode(service: Service, call: Call, request: EncodeRequest) -> Reply:
     plan = model.plan("encode", **_options(request, "texts"))
     results = await service.run(call, model, plan, _texts(request.texts), lambda text: text)
     encoded = model.encoder.encoded(results.each)
-    _check_finite(encoded.last_hidden_state)
+    check_finite(encoded.last_hidden_state)
     arrays: dict[str, npt.NDArray[Any]] = {
         "input_ids": encoded.input_ids,
         "attention_mask": encoded.attention_mask,
@@ -274,8 +276,6 @@ async def similarity(service: Service, call: Call, request: SimilarityRequest) -
         )
     a, b = _texts(request.a), _texts(request.b)
     results = await service.run(call, model, model.plan("embed"), [*a, *b], np.asarray)
-    for row in results.each:
-        _check_finite(row)
     scores = np.zeros((len(a), len(b)), np.float32)
     if a and b:
         scores = await similarities(model, results.each[: len(a)], results.each[len(a) :], embed.similarity)
@@ -345,9 +345,15 @@ def _described(model: Model) -> dict[str, Any]:
         "tasks": list(encoder.tasks),
         "labels": {kind: list(head.labels) for kind, head in encoder.spec.heads.items() if head.labels},
         "prompts": dict(encoder.spec.embed.prompts),
+        "embedding": _kind(encoder.spec.embed),
         "similarity": encoder.spec.embed.similarity,
         "engine": {"name": engine.name, "level": engine.level, "dtype": engine.dtype, "threads": engine.threads},
     }
+
+
+def _kind(embed: EmbedSpec) -> str:
+    """What a text's embedding is, as the checkpoint was made for it."""
+    return "sparse" if embed.splade is not None else "tokens" if embed.late is not None else "dense"
 
 
 def _route(task: str, handler: Any, request: type[Body], each: Any) -> Route:

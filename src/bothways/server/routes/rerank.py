@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -99,6 +100,7 @@ async def scores(
 ) -> tuple[Results, list[int]]:
     """Score texts, and order them: the best first, equal ones as given."""
     model = service.find(call, name, "rerank")
+    service.check_texts(call, [query])
     plan = model.plan("rerank", query=query, **options)
     results = await service.run(call, model, plan, texts, float)
     return results, sorted(range(len(texts)), key=lambda n: -results.each[n])
@@ -127,7 +129,7 @@ async def rerank_documents(service: Service, call: Call, request: DocumentsReque
     texts = [_text(document, request.rank_fields, n) for n, document in enumerate(request.documents)]
     options = truncation_of(service, request.truncate, None)
     if request.max_tokens_per_doc is not None:
-        options |= _limit(service, call, request)
+        texts = await _shortened(service, call, request, texts)
     results, order = await scores(
         service, call, request.query, texts, request.model, raw_scores=bool(request.raw_scores), **options
     )
@@ -139,18 +141,27 @@ async def rerank_documents(service: Service, call: Call, request: DocumentsReque
     return json_reply(RerankResponse(call.id, "list", call.model, found, Usage(results.tokens, results.tokens), meta))
 
 
-def _limit(service: Service, call: Call, request: DocumentsRequest) -> dict[str, Any]:
-    """A pair's limit, from a document's: what the query has beside it."""
-    if request.max_tokens_per_doc is not None and request.max_tokens_per_doc < 1:
+async def _shortened(service: Service, call: Call, request: DocumentsRequest, texts: list[str]) -> list[str]:
+    """Cut documents behind so many tokens, their own ones; a query is left whole."""
+    most = request.max_tokens_per_doc or 0
+    if most < 1:
         raise Problem(
-            422,
-            f"`max_tokens_per_doc` is {request.max_tokens_per_doc}; give 1 or more",
-            "invalid_field",
-            param="max_tokens_per_doc",
+            422, f"`max_tokens_per_doc` is {most}; give 1 or more", "invalid_field", param="max_tokens_per_doc"
         )
-    model = service.find(call, request.model, "rerank")
-    [query] = model.encoder.tokenizer.tokenize([(request.query, "")], spans=False)
-    return {"max_length": min(len(query) + (request.max_tokens_per_doc or 0), model.max_tokens)}
+    tokenizer = service.find(call, request.model, "rerank").encoder.tokenizer
+    service.check_texts(call, texts)
+
+    def cut(text: str) -> str:
+        if len(text) <= most:  # a token has a character at least
+            return text
+        sequence = tokenizer.whole(text, special=False)
+        return text if len(sequence) <= most else text[: int(sequence.offsets[most - 1, 1])]
+
+    found = []
+    for text in texts:
+        found.append(await asyncio.get_running_loop().run_in_executor(None, cut, text))
+        call.check_deadline()
+    return found
 
 
 def _text(document: str | dict[str, Any], fields: list[str] | None, number: int) -> str:
@@ -173,7 +184,6 @@ async def rerank_any(service: Service, call: Call, request: AnyRequest) -> Reply
     """Answer POST /rerank: which dialect it is, the field with the texts says."""
     fields = msgspec.structs.asdict(request)
     if request.documents is not None:
-        call.envelope = "openai"
         return await rerank_documents(service, call, msgspec.convert(fields, DocumentsRequest))
     if request.texts is None:
         raise Problem(422, "give the texts to order as `texts` or as `documents`", "invalid_field", param="texts")
@@ -187,6 +197,7 @@ ROUTES = (
         "Order texts by how well they answer a query.",
         AnyRequest,
         (list[Ranked], RerankResponse),
+        other_envelope="documents",
         family="Reranking",
         requests=(TextsRequest, DocumentsRequest),
     ),

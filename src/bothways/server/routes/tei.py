@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -14,13 +14,17 @@ from bothways.server.routes.base import (
     Body,
     Direction,
     Input,
+    Precision,
     Route,
     embed,
     given,
     npy_reply,
+    prompt_of,
     read_input,
     similarities,
+    stored,
     truncation_of,
+    vectors,
 )
 from bothways.server.service import Service
 from bothways.tasks.prompts import choose_prompt
@@ -44,9 +48,13 @@ class EmbedRequest(Body):
     model: str | None = None
     truncate: bool | None = None
     truncation_direction: Direction | None = None
+    prompt: str | None = None
     prompt_name: str | None = None
+    input_type: str | None = None
     normalize: bool | None = None
     dimensions: int | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    precision: Precision | None = None
 
 
 class EmbedAllRequest(Body):
@@ -114,9 +122,11 @@ async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Re
     options = {
         "normalize": True if request.normalize is None else request.normalize,
         **truncation_of(service, request.truncate, request.truncation_direction),
-        **given(prompt_name=request.prompt_name, dimensions=request.dimensions),
+        **given(dimensions=request.dimensions),
+        **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
     }
-    results = await embed(service, call, model, items, np.asarray if binary else floats, **options)
+    write = np.asarray if binary else vectors(request.encoding_format)
+    results = await embed(service, call, model, items, stored(write, request.precision), **options)
     return npy_reply(results.each) if binary else Reply(listed(b"", results.each, b""))
 
 
@@ -225,7 +235,7 @@ def _route(path: str, handler: Any, summary: str, request: type[Body], answers: 
 
 
 ROUTES = (
-    _route("/embed", embed_texts, "Embed texts.", EmbedRequest, list[list[float]]),
+    _route("/embed", embed_texts, "Embed texts.", EmbedRequest, list[list[float] | str]),
     _route("/predict", predict, "Classify texts or pairs.", PredictRequest, (list[Prediction], list[list[Prediction]])),
     _route("/embed_all", embed_all, "Embed every token of texts.", EmbedAllRequest, list[list[list[float]]]),
     _route("/embed_sparse", embed_sparse, "Weigh terms (SPLADE).", EmbedAllRequest, list[list[SparseValue]]),
