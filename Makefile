@@ -44,9 +44,10 @@ cpp-test: .venv-test/ready
 python-test: .venv-test/ready
 	$(TEST)/python -m pytest
 
-# The differential tests with many more random cases than the tests take.
+# The differential tests, and requests made from the OpenAPI document, with many more random cases than the tests take.
 fuzz: .venv-test/ready
-	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py tests/test_sweep.py
+	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py tests/test_sweep.py \
+		tests/conformance/test_openapi.py
 
 # Writes the C++ module's stub anew; a test compares it.
 stubs: .venv-test/ready
