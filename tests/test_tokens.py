@@ -389,7 +389,7 @@ def test_ids_of_the_models_own_become_the_texts_sequence(bert_folder: Path) -> N
     assert (cut.ids.tolist(), cut.truncated) == (wanted.ids.tolist(), wanted.truncated)
     with pytest.raises(InputTooLong, match="text 3 has .* tokens, max_length is 16"):
         ours.from_ids(ours.whole(LONG).ids.tolist(), max_length=16, truncation=False, number=3)
-    with pytest.raises(InputError, match="text 0 has the token id 100257, and this model's vocabulary has ids from 0"):
+    with pytest.raises(InputError, match=r"text 0 has the token id 100257, and this model's vocabulary has \d+ ids"):
         ours.from_ids([100257])
 
 

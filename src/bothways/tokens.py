@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
@@ -228,7 +228,7 @@ class Tokenizer:
         return self._sequence(self._encode(text, 0, special=special))
 
     def from_ids(
-        self, ids: Iterable[int], *, max_length: int | None = None, truncation: bool = True, number: int = 0
+        self, ids: Collection[int], *, max_length: int | None = None, truncation: bool = True, number: int = 0
     ) -> Sequence:
         """Make a sequence of a text's token ids, with the special tokens around them where they have none.
 
@@ -236,19 +236,19 @@ class Tokenizer:
             InputError: An id is not in the vocabulary, or there are too many with truncation=False.
         """
         limit = self._limit(max_length)
-        content = list(ids)
-        wrong = next((id for id in content if not 0 <= id < self._vocabulary_rows), None)
-        if wrong is not None:
+        content = np.array(ids, np.int64)
+        wrong = content[(content < 0) | (content >= self._vocabulary_rows)]
+        if len(wrong):
             raise InputError(
-                f"text {number} has the token id {wrong}, and this model's vocabulary has ids from 0 to "
-                f"{self._vocabulary_rows - 1}; give ids of this model's own tokenizer, or the text itself"
+                f"text {number} has the token id {wrong[0]}, and this model's vocabulary has {self._vocabulary_rows} "
+                "ids; give ids of this model's own tokenizer, or the text itself"
             )
         before, after = self._around
-        if content[: len(before)] == before and content[len(content) - len(after) :] == after:
+        if (content[: len(before)].tolist(), content[len(content) - len(after) :].tolist()) == (before, after):
             content = content[len(before) : len(content) - len(after)]
         room = capacity(limit, len(before) + len(after), half=False)
         cut = max(len(content) - room, 0)
-        kept = np.array([*before, *content[: len(content) - cut], *after], np.int32)  # (n,)
+        kept = np.concatenate([before, content[: len(content) - cut], after]).astype(np.int32)  # (n,)
         sequence = Sequence(kept, np.zeros(len(kept), np.int32), cut)
         if not truncation:
             self._refuse_cut(sequence, number, limit)

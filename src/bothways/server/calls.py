@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -21,6 +22,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 # After so many seconds without an answer it pays to look whether the client is still there.
 _WATCH_AFTER = 0.05
+
+# Names of requests: so much for the process, and a number. Random ones cost a system call each.
+_PROCESS = secrets.token_hex(12)
+_made = itertools.count()
 
 _REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}")
 
@@ -212,4 +217,4 @@ def request_id(given: bytes | None) -> str:
         text = given.decode("latin-1")
         if _REQUEST_ID.fullmatch(text):
             return text
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_made):08x}"

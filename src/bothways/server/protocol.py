@@ -24,6 +24,38 @@ _FIRST = 1.0
 _UPGRADE = re.compile(rb"(\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
+class _Corked:
+    """A connection to write to, on which an answer's head waits for the first of its body: one packet, not two."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the connection's own."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless it is a head."""
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100") and data.endswith(b"\r\n\r\n"):
+            self.flush()
+            self._head = data
+        elif self._head or data:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        """Write a head that no body followed."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Close the connection behind what was written."""
+        self.flush()
+        self._transport.close()
+
+
 class Protocol(HttpToolsProtocol):
     """A connection."""
 
@@ -37,6 +69,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Expect a request's head."""
         super().connection_made(transport)
+        self.transport = _Corked(transport)  # type: ignore[assignment]
         self._arm(self.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -96,6 +129,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Expect the rest of a body that was answered early."""
+        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
         if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
             self._arm(_DRAIN)

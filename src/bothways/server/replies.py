@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -15,7 +15,10 @@ import orjson
 from bothways.errors import CheckpointError
 from bothways.server.calls import Call, Send
 
-__all__ = ["Reply", "check_finite", "floats", "json_reply", "listed"]
+__all__ = ["Parts", "Reply", "check_finite", "floats", "json_reply", "listed"]
+
+#: A body piece by piece.
+Parts: TypeAlias = "list[bytes | memoryview]"
 
 # Bytes that are handed to the connection at once.
 _PIECE = 1 << 17
@@ -27,14 +30,14 @@ _encode = msgspec.json.Encoder().encode
 class Reply:
     """A response that is ready to be sent."""
 
-    body: bytes | list[bytes]
+    body: bytes | Parts
     status: int = 200
     content_type: str = "application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def send(self, send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send it, waiting where the client is slow to read."""
-        parts = [self.body] if isinstance(self.body, bytes) else self.body
+        parts: Parts = [self.body] if isinstance(self.body, bytes) else self.body
         size = sum(map(len, parts))
         await send(
             {
@@ -57,9 +60,9 @@ class Reply:
         await send({"type": "http.response.body", "body": b""})
 
 
-def _pieces(parts: list[bytes]) -> Iterator[bytes]:
+def _pieces(parts: Parts) -> Iterator[bytes]:
     """Join small parts and cut large ones."""
-    held: list[bytes] = []
+    held: Parts = []
     size = 0
     for part in parts:
         for begin in range(0, len(part), _PIECE):
@@ -78,9 +81,9 @@ def json_reply(value: Any, call: Call | None = None) -> Reply:
     return Reply(_encode(value))
 
 
-def listed(before: bytes, items: list[bytes], after: bytes) -> list[bytes]:
+def listed(before: bytes, items: Iterable[bytes], after: bytes) -> Parts:
     """The parts of a JSON list with something around it; its items are JSON already."""
-    parts = [before + b"["]
+    parts: Parts = [before + b"["]
     for n, item in enumerate(items):
         if n:
             parts.append(b",")

@@ -201,13 +201,7 @@ class Service:
     def check_texts(self, call: Call, texts: list[Any]) -> None:
         """Refuse a request with too many texts, or one that is too long."""
         settings = self.settings
-        if len(texts) > settings.max_items:
-            raise Problem(
-                413,
-                f"the request has {len(texts)} texts, the limit is {settings.max_items}; send fewer at once "
-                "(server option --max-items)",
-                "max_items",
-            )
+        self.check_items(len(texts))
         for number, text in enumerate(texts):
             size = longest = len(text)
             if not isinstance(text, str):  # a pair, or words, or token ids
@@ -221,6 +215,16 @@ class Service:
                     "(server option --max-text-chars)",
                     "max_text_chars",
                 )
+
+    def check_items(self, count: int) -> None:
+        """Refuse a request of so many texts, where they are too many."""
+        most = self.settings.max_items
+        if count > most:
+            raise Problem(
+                413,
+                f"the request has {count} texts, the limit is {most}; send fewer at once (server option --max-items)",
+                "max_items",
+            )
 
     def check_tokens(self, tokens: int) -> None:
         """Refuse a request of which so many tokens are known, where they are too many."""

@@ -18,7 +18,7 @@ from bothways.precision import quantize
 from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Envelope, Problem
-from bothways.server.replies import Reply, check_finite, floats
+from bothways.server.replies import Parts, Reply, check_finite, floats
 from bothways.server.service import Results, Service
 from bothways.tasks.similarity import similarities as compare
 from bothways.tokens import Sequence
@@ -34,6 +34,7 @@ __all__ = [
     "encoded",
     "given",
     "npy_reply",
+    "npy_row",
     "prompt_of",
     "read_input",
     "similarities",
@@ -96,30 +97,31 @@ class Route:
     requests: tuple[type[Body], ...] = ()
 
 
-def read_input(value: Any, name: str, *, refuse_empty: bool = False) -> tuple[list[Any], bool]:
+def read_input(service: Service, value: Any, name: str) -> tuple[list[Any], bool]:
     """Read texts and token ids as a list, each a str or a tuple of ids; whether it was one alone.
 
     Raises:
-        Problem: There is nothing, or it is a mixture.
+        Problem: There is nothing, too much, or a mixture.
     """
     if isinstance(value, str):
         items: list[Any] = [value]
         alone = True
-    elif value and all(isinstance(item, int) for item in value):
+    elif value and isinstance(value[0], int):
+        service.check_tokens(len(value))
         items, alone = [tuple(value)], True
     else:
+        service.check_items(len(value))
+        service.check_tokens(sum(len(item) for item in value if isinstance(item, list)))
         items, alone = [tuple(item) if isinstance(item, list) else item for item in value], False
     if not items:
         raise Problem(400, f"`{name}` is an empty list; give at least one text", "empty_input", param=name)
+    mixed = f"`{name}` mixes token ids with texts; give all of one kind"
     for number, item in enumerate(items):
-        if isinstance(item, int):
-            raise Problem(
-                422,
-                f"`{name}` mixes token ids with texts at {number}; give all of one kind",
-                "invalid_field",
-                param=name,
-            )
-        if not item and (refuse_empty or isinstance(item, tuple)):
+        if isinstance(item, int) or (
+            number == 0 and isinstance(item, tuple) and not all(isinstance(i, int) for i in item)
+        ):
+            raise Problem(422, mixed, "invalid_field", param=name)
+        if not item and (service.settings.refuse_empty or isinstance(item, tuple)):
             raise Problem(400, f"`{name}` is empty at {number}; leave it out", "empty_input", param=name)
     return items, alone
 
@@ -184,11 +186,11 @@ async def embed(
 
 def _of_ids(model: Model, ids: tuple[int, ...], number: int, options: dict[str, Any]) -> Sequence:
     size = model.encoder.spec.vocab_size
-    wrong = next((id for id in ids if not 0 <= id < size), None)
-    if wrong is not None:
+    highest = max(ids)
+    if highest >= size:
         raise Problem(
             400,
-            f"text {number} has the token id {wrong}, and this model's vocabulary of {size} has none such; give the "
+            f"text {number} has the token id {highest}, and this model's vocabulary of {size} has none such; give the "
             "text itself, or ids of this model's own tokenizer (LangChain's OpenAIEmbeddings sends OpenAI's ids unless "
             "check_embedding_ctx_length=False)",
             "unknown_token",
@@ -224,17 +226,27 @@ def encoded(values: npt.NDArray[Any]) -> bytes:
     return b'"' + base64.b64encode(np.ascontiguousarray(values).tobytes()) + b'"'
 
 
+def npy_row(vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A vector as a row of a .npy file."""
+    check_finite(vector)
+    return np.ascontiguousarray(vector)
+
+
 def npy_reply(
     rows: list[npt.NDArray[Any]],
     headers: list[tuple[bytes, bytes]] | None = None,
     none: npt.NDArray[Any] | None = None,
 ) -> Reply:
-    """Vectors as a .npy file (B, D), which any NumPy reads; `none` is what there is without any."""
-    array = np.stack(rows) if rows else np.zeros((0, 0), np.float32) if none is None else none
-    check_finite(array)
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return Reply(file.getvalue(), content_type="application/x-npy", headers=headers or [])
+    """Vectors, each from `npy_row`, as a .npy file (B, D), which any NumPy reads; `none` is what there is without any.
+
+    The rows are sent as they are: to put thousands of them into one array would stop the event loop.
+    """
+    first = rows[0] if rows else np.zeros((0, 0), np.float32) if none is None else none
+    head = io.BytesIO()
+    described = np.lib.format.header_data_from_array_1_0(first)
+    np.lib.format.write_array_header_1_0(head, {**described, "shape": (len(rows), first.shape[-1])})
+    parts: Parts = [head.getvalue(), *(row.data.cast("B") for row in rows)]
+    return Reply(parts, content_type="application/x-npy", headers=headers or [])
 
 
 async def similarities(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
-from bothways.server.replies import Reply, floats, listed
+from bothways.server.replies import Parts, Reply, floats, listed
 from bothways.server.routes.base import Body, Route, embed, given, prompt_of, read_input, stored, truncation_of, vectors
 from bothways.server.routes.openai import Usage
 from bothways.server.service import Service
@@ -77,7 +77,7 @@ def _form(kind: str) -> Callable[[npt.NDArray[Any]], bytes]:
 async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /v2/embed, and /v1/embed, which gives bare lists where no type is asked for."""
     model = service.find(call, request.model, "embed")
-    items, _ = read_input(request.texts, "texts", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.texts, "texts")
     kinds = list(dict.fromkeys(request.embedding_types or ["float"]))
     if {"int8", "uint8"} & set(kinds):
         raise Problem(
@@ -108,7 +108,7 @@ async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> R
     before = msgspec.json.encode(about)[:-1]
     if plain:
         return Reply(listed(before + b',"embeddings":', [each[0] for each in results.each], b"}"))
-    body = [before + b',"embeddings":{']
+    body: Parts = [before + b',"embeddings":{']
     for n, kind in enumerate(kinds):
         name = b'%b"%b":' % (b"," if n else b"", kind.encode())
         body += listed(name, [each[n] for each in results.each], b"")
@@ -129,7 +129,7 @@ def _meta(tokens: int) -> dict[str, Any]:
 async def classify(service: Service, call: Call, request: ClassifyRequest) -> Reply:
     """Answer POST /classify."""
     model = service.find(call, request.model, "classify")
-    items, _ = read_input(request.input, "input", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.input, "input")
     options = truncation_of(service, request.truncate, None)
     if request.raw_scores:
         options["function"] = "identity"

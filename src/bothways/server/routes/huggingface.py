@@ -184,7 +184,7 @@ async def classify(service: Service, call: Call, request: ClassifyRequest) -> Re
     """Answer POST /pipeline/text-classification: always a list for each text."""
     model = service.find(call, request.model, "classify")
     how = request.parameters or ClassifyParameters()
-    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.inputs, "inputs")
     function = None if how.function_to_apply is None else _FUNCTIONS[how.function_to_apply]
     options = {**truncation_of(service, how.truncate, None), **given(function=function)}
     plan = model.plan("classify", top_k=how.top_k, **options)
@@ -195,7 +195,7 @@ async def tag(service: Service, call: Call, request: TagRequest) -> Reply:
     """Answer POST /pipeline/token-classification; long texts are read in windows."""
     model = service.find(call, request.model, "tag")
     how = request.parameters or TagParameters()
-    items, alone = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, alone = read_input(service, request.inputs, "inputs")
     aggregation = how.aggregation_strategy or "simple"
     ignored = ("O",) if how.ignore_labels is None else tuple(how.ignore_labels)
     plan = model.plan("tag", aggregation=aggregation, ignore_labels=ignored, **given(stride=how.stride))
@@ -211,7 +211,7 @@ async def zero_shot(service: Service, call: Call, request: ZeroShotRequest) -> R
     """Answer POST /pipeline/zero-shot-classification."""
     model = service.find(call, request.model, "zero_shot")
     how = request.parameters
-    items, alone = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, alone = read_input(service, request.inputs, "inputs")
     labels = how.candidate_labels if isinstance(how.candidate_labels, str) else tuple(how.candidate_labels)
     if not isinstance(labels, str) and len(labels) * len(items) > service.settings.max_items:
         raise Problem(
@@ -234,7 +234,7 @@ async def fill_mask(service: Service, call: Call, request: FillMaskRequest) -> R
     """Answer POST /pipeline/fill-mask: a list for a single mask, a list of lists for several."""
     model = service.find(call, request.model, "fill_mask")
     how = request.parameters or FillMaskParameters()
-    items, alone = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, alone = read_input(service, request.inputs, "inputs")
     options = given(top_k=how.top_k, targets=None if how.targets is None else tuple(how.targets))
     plan = model.plan("fill_mask", truncation=service.settings.truncation, **options)
     return _reply(await service.run(call, model, plan, items, _filled), alone)

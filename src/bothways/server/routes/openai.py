@@ -8,7 +8,7 @@ import msgspec
 
 from bothways.server.calls import Call
 from bothways.server.models import Model
-from bothways.server.replies import Reply, json_reply, listed
+from bothways.server.replies import Parts, Reply, json_reply
 from bothways.server.routes.base import (
     Body,
     Direction,
@@ -89,12 +89,16 @@ class ModelList(msgspec.Struct):
 async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -> Reply:
     """Answer POST /v1/embeddings."""
     model = service.find(call, request.model, "embed")
-    items, _ = read_input(request.input, "input", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.input, "input")
     render = stored(vectors(request.encoding_format), request.precision)
     results = await embed(service, call, model, items, render, **_options(service, model, request))
-    data = [b'{"object":"embedding","embedding":%b,"index":%d}' % (each, n) for n, each in enumerate(results.each)]
     after = msgspec.json.encode({"model": model.name, "usage": Usage(results.tokens, results.tokens)})
-    return Reply(listed(b'{"object":"list","data":', data, b"," + after[1:]))
+    # Piece by piece: to copy megabytes of vectors would stop the event loop.
+    parts: Parts = [b'{"object":"list","data":[']
+    for n, vector in enumerate(results.each):
+        parts += (b',{"object":"embedding","embedding":' if n else b'{"object":"embedding","embedding":', vector)
+        parts.append(b',"index":%d}' % n)
+    return Reply([*parts, b"]," + after[1:]])
 
 
 def _options(service: Service, model: Model, request: EmbeddingsRequest) -> dict[str, Any]:

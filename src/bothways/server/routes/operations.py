@@ -12,7 +12,7 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem, problem_body
 from bothways.server.replies import Reply, json_reply, listed
-from bothways.server.routes.base import Body, Route
+from bothways.server.routes.base import Body, Route, read_input
 from bothways.server.service import Service
 from bothways.tasks.prompts import choose_prompt
 
@@ -96,20 +96,11 @@ def _tokens(model: Model, text: str, special: bool) -> tuple[int, bytes]:
 async def decode(service: Service, call: Call, request: DecodeRequest) -> Reply:
     """Answer POST /decode."""
     model = service.find(call, request.model)
-    ids = request.ids
-    if not ids:
-        raise Problem(400, "`ids` is an empty list; give at least one id", "empty_input", param="ids")
-    lists = [each for each in ids if isinstance(each, list)]
-    if lists and len(lists) != len(ids):
-        raise Problem(422, "`ids` mixes ids with lists of ids; give all of one kind", "invalid_field", param="ids")
-    texts = lists or [[each for each in ids if isinstance(each, int)]]
-    most = service.settings.max_items
-    if len(texts) > most:
-        raise Problem(413, f"the request has {len(texts)} lists, the limit is {most} (--max-items)", "max_items")
+    texts, _ = read_input(service, request.ids, "ids")
     return Reply(await _outside(lambda: _decoded(model, texts, request.skip_special_tokens is False)))
 
 
-def _decoded(model: Model, texts: list[list[int]], keep: bool) -> bytes:
+def _decoded(model: Model, texts: list[tuple[int, ...]], keep: bool) -> bytes:
     size = model.encoder.spec.vocab_size
     for number in (id for each in texts for id in each):
         if not 0 <= number < size:

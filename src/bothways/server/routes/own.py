@@ -15,7 +15,7 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
-from bothways.server.routes.base import Body, Route, npy_reply, similarities, stored
+from bothways.server.routes.base import Body, Route, npy_reply, npy_row, similarities, stored
 from bothways.server.routes.openai import Usage
 from bothways.server.service import Results, Service
 from bothways.tasks.answer import Answer
@@ -166,10 +166,11 @@ def _options(request: Body, *taken: str) -> dict[str, Any]:
     }
 
 
-def _texts(given: Any) -> list[Any]:
+def _texts(service: Service, given: Any) -> list[Any]:
     """Texts, pairs and lists of words: a str or a tuple each."""
     if isinstance(given, str):
         return [given]
+    service.check_items(len(given))
     return [tuple(item) if isinstance(item, list) else item for item in given]
 
 
@@ -194,7 +195,7 @@ async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /tasks/embed."""
     model = service.find(call, request.model, "embed")
     options = _options(request, "texts")
-    texts = _texts(request.texts)
+    texts = _texts(service, request.texts)
     plan = model.plan("embed", **options)
     if request.sparse:
         return _answers(await service.run(call, model, plan, texts, _sparse), call)
@@ -205,7 +206,7 @@ async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     binary = call.accepts(b"application/x-npy")
     # Checked with all options; what is stored in fewer bits is made so after a look at the vector itself.
     precision, ranges = options.pop("precision", None), options.pop("ranges", None)
-    render = stored(np.asarray if binary else floats, precision, ranges)
+    render = stored(npy_row if binary else floats, precision, ranges)
     results = await service.run(call, model, model.plan("embed", **options), texts, render)
     if not binary:
         return _answers(results, call)
@@ -244,7 +245,7 @@ async def encode(service: Service, call: Call, request: EncodeRequest) -> Reply:
         )
     model = service.find(call, request.model, "encode")
     plan = model.plan("encode", **_options(request, "texts"))
-    results = await service.run(call, model, plan, _texts(request.texts), lambda text: text)
+    results = await service.run(call, model, plan, _texts(service, request.texts), lambda text: text)
     encoded = model.encoder.encoded(results.each)
     check_finite(encoded.last_hidden_state)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -274,7 +275,7 @@ async def similarity(service: Service, call: Call, request: SimilarityRequest) -
             "this checkpoint's texts have no dense vectors to compare; embed them (sparse or tokens) and compare those",
             "task_not_supported",
         )
-    a, b = _texts(request.a), _texts(request.b)
+    a, b = _texts(service, request.a), _texts(service, request.b)
     results = await service.run(call, model, model.plan("embed"), [*a, *b], np.asarray)
     scores = np.zeros((len(a), len(b)), np.float32)
     if a and b:
@@ -302,7 +303,7 @@ async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
     """Answer POST /tasks/answer."""
     model = service.find(call, request.model, "answer")
     plan = model.plan("answer", **_options(request, "question", "context"))
-    questions, contexts = _texts(request.question), _texts(request.context)
+    questions, contexts = _texts(service, request.question), _texts(service, request.context)
     if len(questions) != len(contexts) and 1 not in (len(questions), len(contexts)):
         raise Problem(
             400,
@@ -320,7 +321,7 @@ def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
 
     async def handler(service: Service, call: Call, request: Any) -> Reply:
         model = service.find(call, request.model, task)
-        texts = _texts(request.texts)
+        texts = _texts(service, request.texts)
         plan = model.plan(task, **_options(request, "texts"))
         return _answers(await service.run(call, model, plan, texts, msgspec.json.encode), call)
 

@@ -19,6 +19,7 @@ from bothways.server.routes.base import (
     embed,
     given,
     npy_reply,
+    npy_row,
     prompt_of,
     read_input,
     similarities,
@@ -117,7 +118,7 @@ class SimilarityRequest(Body):
 async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /embed."""
     model = service.find(call, request.model, "embed")
-    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.inputs, "inputs")
     binary = call.accepts(b"application/x-npy")
     options = {
         "normalize": True if request.normalize is None else request.normalize,
@@ -125,7 +126,7 @@ async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Re
         **given(dimensions=request.dimensions),
         **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
     }
-    write = np.asarray if binary else vectors(request.encoding_format)
+    write = npy_row if binary else vectors(request.encoding_format)
     results = await embed(service, call, model, items, stored(write, request.precision), **options)
     return npy_reply(results.each) if binary else Reply(listed(b"", results.each, b""))
 
@@ -133,7 +134,7 @@ async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Re
 async def embed_all(service: Service, call: Call, request: EmbedAllRequest) -> Reply:
     """Answer POST /embed_all."""
     model = service.find(call, request.model, "embed")
-    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.inputs, "inputs")
     prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name)
     options = truncation_of(service, request.truncate, request.truncation_direction)
     plan = model.plan("encode", max_length=model.embed_limit, **options)
@@ -145,7 +146,7 @@ async def embed_all(service: Service, call: Call, request: EmbedAllRequest) -> R
 async def embed_sparse(service: Service, call: Call, request: EmbedAllRequest) -> Reply:
     """Answer POST /embed_sparse."""
     model = service.find(call, request.model, "embed")
-    items, _ = read_input(request.inputs, "inputs", refuse_empty=service.settings.refuse_empty)
+    items, _ = read_input(service, request.inputs, "inputs")
     options = truncation_of(service, request.truncate, request.truncation_direction)
     plan = model.plan("embed", sparse=True, **options, **given(prompt_name=request.prompt_name))
     results = await service.run(call, model, plan, items, _sparse_values)
