@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import click
 
 from bothways.cli.options import verbose_option
 from bothways.errors import BothwaysError, InputError
+from bothways.server.settings import Settings
 from bothways.spec import DTYPES
 
 __all__ = ["command"]
@@ -19,65 +22,61 @@ _PREFIX = "BOTHWAYS"
 
 
 def _option(flag: str, help: str, *, name: str = "", **more: Any) -> click.Option:
-    """An option whose environment variable is its own name in capitals."""
-    variable = f"{_PREFIX}_{flag.split('/')[0].removeprefix('--').replace('-', '_').upper()}"
+    """An option whose environment variable is its own name in capitals, and whose default is that of `Settings`."""
+    plain = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    default = _DEFAULTS.get(plain)
+    if default and not more.get("multiple"):
+        more = {"default": default, "show_default": True, **more}
     names = (flag, name) if name else (flag,)
-    return click.Option(names, help=help, envvar=variable, show_default="default" in more, **more)
+    return click.Option(names, help=help, envvar=f"{_PREFIX}_{plain.upper()}", **more)
 
 
-def _default(name: str) -> Any:
-    from bothways.server.settings import Settings
-
-    return {field.name: field.default for field in dataclasses.fields(Settings)}[name]
+def _size(flag: str, help: str, metavar: str = "N") -> click.Option:
+    return _option(flag, help, type=click.IntRange(min=1), metavar=metavar)
 
 
-_SIZE = click.IntRange(min=1)
-_SECONDS = click.FloatRange(min=0, min_open=True)
+def _seconds(flag: str, help: str) -> click.Option:
+    return _option(flag, help, type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+
+
+def _several(flag: str, help: str, metavar: str, *, name: str = "") -> click.Option:
+    return _option(flag, help, multiple=True, metavar=metavar, name=name)
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+_LEVELS = ("debug", "info", "warning", "error")
 
 _OPTIONS = (
-    _option("--model", "A folder, hub name or pkg:package/folder; once for each model.", multiple=True, metavar="NAME"),
-    _option("--served-model-name", "What clients call it; once for each model.", multiple=True, metavar="NAME"),
-    _option("--revision", "A hub name's commit; one for all, or one for each.", multiple=True, metavar="COMMIT"),
-    _option("--dtype", "The arithmetic's number type.", type=click.Choice(DTYPES), default=_default("dtype")),
-    _option("--threads", "CPU threads; see `bothways doctor`.", type=_SIZE, metavar="N"),
-    _option("--max-length", "The most tokens of a text.", type=_SIZE, metavar="N"),
-    _option("--truncation/--no-truncation", "Cut texts that are too long, unless a request says.", default=True),
+    _several("--model", "A folder, hub name or pkg:package/folder; once for each model.", "NAME"),
+    _several("--served-model-name", "What clients call it, else the folder's own or the hub name.", "NAME"),
+    _several("--revision", "A hub name's commit; one for all, or one for each.", "COMMIT"),
+    _option("--dtype", "The arithmetic's number type.", type=click.Choice(DTYPES)),
+    _size("--threads", "CPU threads of each process; see `bothways doctor`."),
+    _size("--max-length", "The most tokens of a text."),
+    _option("--truncation/--no-truncation", "Cut texts that are too long, unless a request says."),
     _option("--refuse-empty", "Make an empty text an error.", is_flag=True),
-    _option("--host", "The address to listen on.", default=_default("host")),
-    _option("--port", "The port; 0 takes a free one.", type=click.IntRange(0, 65535), default=_default("port")),
+    _option("--host", "The address to listen on.", metavar="ADDRESS"),
+    _option("--port", "The port; 0 takes a free one.", type=click.IntRange(0, 65535), metavar="N"),
     _option("--uds", "Listen on this unix socket instead.", metavar="PATH"),
-    _option("--workers", "Processes, each with the models.", type=_SIZE, default=_default("workers")),
-    _option(
-        "--api-key", "Ask for this key; may be given several times.", name="api_keys", multiple=True, metavar="KEY"
-    ),
-    _option(
-        "--api-key-file", "Ask for one of these keys, one a line.", type=click.Path(dir_okay=False), metavar="FILE"
-    ),
+    _size("--workers", "Processes, each with the models."),
+    _several("--api-key", "Ask for this key; may be given several times.", "KEY", name="api_keys"),
+    _option("--api-key-file", "Ask for one of these keys, one a line.", metavar="FILE"),
     _option("--protect-metrics", "Ask for a key at /metrics and /openapi.json too.", is_flag=True),
-    _option("--cors-origin", "Let pages of this origin call.", name="cors_origins", multiple=True, metavar="ORIGIN"),
+    _several("--cors-origin", "Let pages of this origin call.", "ORIGIN", name="cors_origins"),
     _option("--tls-cert", "The certificate (PEM); serve https.", metavar="FILE"),
     _option("--tls-key", "The certificate's key (PEM).", metavar="FILE"),
-    _option("--max-body-bytes", "The most bytes of a request.", type=_SIZE, default=_default("max_body_bytes")),
-    _option("--max-items", "The most texts of a request.", type=_SIZE, default=_default("max_items")),
-    _option("--max-text-chars", "The most characters of a text.", type=_SIZE, default=_default("max_text_chars")),
-    _option(
-        "--max-request-tokens", "The most tokens of a request.", type=_SIZE, default=_default("max_request_tokens")
-    ),
-    _option("--max-queue-requests", "The most requests at once.", type=_SIZE, default=_default("max_queue_requests")),
-    _option("--max-queue-tokens", "The most tokens at once.", type=_SIZE, default=_default("max_queue_tokens")),
-    _option(
-        "--request-timeout", "Give a request up after so long.", type=_SECONDS, default=_default("request_timeout")
-    ),
-    _option("--body-timeout", "Time to send a request.", type=_SECONDS, default=_default("body_timeout")),
-    _option("--keep-alive", "Keep idle connections so long.", type=_SECONDS, default=_default("keep_alive")),
-    _option("--shutdown-timeout", "Time to end when stopped.", type=_SECONDS, default=_default("shutdown_timeout")),
-    _option("--log-format", "Lines or JSON.", type=click.Choice(("text", "json")), default=_default("log_format")),
-    _option(
-        "--log-level",
-        "How much to write.",
-        type=click.Choice(("debug", "info", "warning", "error")),
-        default=_default("log_level"),
-    ),
+    _size("--max-body-bytes", "The most bytes of a request.", "BYTES"),
+    _size("--max-items", "The most texts of a request."),
+    _size("--max-text-chars", "The most characters of a text."),
+    _size("--max-request-tokens", "The most tokens of a request."),
+    _size("--max-queue-requests", "The most requests at once."),
+    _size("--max-queue-tokens", "The most tokens at once."),
+    _seconds("--request-timeout", "Give a request up after so long."),
+    _seconds("--body-timeout", "Time to send a request."),
+    _seconds("--keep-alive", "Keep idle connections so long."),
+    _seconds("--shutdown-timeout", "Time to end when stopped."),
+    _option("--log-format", "Lines or JSON.", type=click.Choice(("text", "json"))),
+    _option("--log-level", "How much to write.", type=click.Choice(_LEVELS)),
     _option("--access-log", "Write a line for every request, not only for failures.", is_flag=True),
     _option("--log-texts", "Write request bodies to the log, for debugging.", is_flag=True),
     _option("--otlp-endpoint", "Send OpenTelemetry spans there (OTLP over HTTP).", metavar="URL"),
@@ -97,8 +96,18 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> No
     for key, value in values.items():
         name = {"api_key": "api_keys", "cors_origin": "cors_origins"}.get(key.replace("-", "_"), key.replace("-", "_"))
         if name not in known or name == "config":
-            raise InputError(f"{path} sets {key}, which is no option; see bothways serve --help")
-        found[name] = [value] if known[name].multiple and not isinstance(value, list) else value
+            near = difflib.get_close_matches(name, [option for option in known if option], 1)
+            hint = f"; is {near[0].replace('_', '-')} meant?" if near else "; see bothways serve --help"
+            raise InputError(f"{path} sets {key}, which is no option{hint}")
+        option = known[name]
+        value = [value] if option.multiple and not isinstance(value, list) else value
+        if isinstance(value, list) and not option.multiple:
+            raise InputError(f"{path} sets {key} to a list; it takes one value")
+        try:
+            option.type_cast_value(ctx, value)
+        except click.BadParameter as error:
+            raise InputError(f"{path} sets {key} to {value!r}: {error.message}") from None
+        found[name] = value
     ctx.default_map = found
 
 
@@ -127,15 +136,27 @@ def command(*, api_key_file: str | None, **options: Any) -> None:
     bothways.Client. GET /docs shows every route. Each option may also be given as an environment variable, such as
     BOTHWAYS_MAX_ITEMS for --max-items (several values with spaces between), or in the file that --config names.
     """
+    _warn_unknown_variables()
     if not options["model"]:
         raise click.UsageError("no model given: pass --model NAME, or set BOTHWAYS_MODEL")
     try:
         from bothways.server.run import serve
-        from bothways.server.settings import Settings
     except ModuleNotFoundError as error:
         raise BothwaysError(f"the server needs {error.name}; pip install 'bothways[server]'") from None
     keys = (*_split_keys(options.pop("api_keys")), *_read_keys(api_key_file))
     serve(Settings(api_keys=keys, **options))
+
+
+#: Variables of other commands, of the library, its tests and its benches.
+_OTHER_VARIABLES = {"BOTHWAYS_LEVEL", "BOTHWAYS_DATA", "BOTHWAYS_FUZZ_ROUNDS", "BOTHWAYS_SANITIZE", "BOTHWAYS_CONFIG"}
+
+
+def _warn_unknown_variables() -> None:
+    """Name variables that look like settings and are none: a limit that is misspelled should not fail unseen."""
+    known = {option.envvar for option in _OPTIONS} | _OTHER_VARIABLES
+    for name in sorted(name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known):
+        hint = f"; set {name.replace('_NO_', '_', 1)}=0" if name.replace("_NO_", "_", 1) in known else ""
+        click.echo(f"warning: the environment variable {name} is no setting and has no effect{hint}", err=True)
 
 
 def _split_keys(given: tuple[str, ...]) -> list[str]:

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from bothways.server.calls import Call, Receive, Scope, Send, request_id
-from bothways.server.endpoint import Endpoint
+from bothways.server.calls import Call, Receive, Scope, Send
+from bothways.server.endpoint import Endpoint, write_access
 from bothways.server.openapi import document
 from bothways.server.problems import Envelope, Problem, problem_body
 from bothways.server.replies import Reply, json_reply
@@ -73,7 +73,7 @@ def make_app(service: Service) -> Any:
         routes=[StarletteRoute(path, _ByMethod(ways), methods=list(ways)) for path, ways in paths.items()],
         middleware=middleware,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _UnknownPath([model.name for model in service.models])},  # type: ignore[dict-item]
+        exception_handlers={HTTPException: _UnknownPath(service)},  # type: ignore[dict-item]
     )
     app.router.redirect_slashes = False
     return _ModelInPath(app, service)
@@ -114,15 +114,18 @@ class _ModelInPath:
 class _UnknownPath:
     """Says what is wrong with a path or a method, as the routes around it say it."""
 
-    def __init__(self, models: list[str]) -> None:
-        self._models = ", ".join(models)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._models = ", ".join(model.name for model in service.models)
 
     async def __call__(self, request: Request, error: HTTPException) -> Response:
         """Answer a request."""
         problem, envelope = self._problem(request.url.path, request.method, error)
-        name = request_id(request.headers.get("x-request-id", "").encode("latin-1"))
-        headers = {"content-type": "application/json", "x-request-id": name, **problem.headers}
-        return Response(problem_body(problem, envelope, name), problem.status, headers)
+        call = Call(request.scope, request.receive, self._service.settings, envelope)
+        self._service.metrics.unknown(problem.status)
+        write_access(call, problem.status, f"{problem.code}: {problem.message}")
+        headers = {"content-type": "application/json", "x-request-id": call.id, **problem.headers}
+        return Response(problem_body(problem, envelope, call.id), problem.status, headers)
 
     def _problem(self, path: str, method: str, error: HTTPException) -> tuple[Problem, Envelope]:
         in_model = path.startswith("/models/")

@@ -40,6 +40,7 @@ class Call:
         model: The name of the model that serves it, once known.
         kind: What is asked of it as Text Embeddings Inference tells them apart: "embed", "predict", or neither.
         texts: How many it brought.
+        truncated: How many of them were cut.
         tokens: The tokens that were computed for it.
         characters: The characters that it brought.
         times: Seconds spent in each step, by the step's name.
@@ -58,7 +59,7 @@ class Call:
         self.path_rest: str = scope.get("path_params", {}).get("rest", "")
         self.model = ""
         self.kind = ""
-        self.texts = self.tokens = self.characters = 0
+        self.texts = self.truncated = self.tokens = self.characters = 0
         self.times: dict[str, float] = {}
         self._receive = receive
         self._settings = settings
@@ -193,6 +194,7 @@ class Call:
             (b"x-compute-time", b"%.3f" % (1000 * self.times.get("inference", 0.0))),
             (b"x-compute-tokens", b"%d" % self.tokens),
             (b"x-compute-characters", b"%d" % self.characters),
+            (b"x-truncated", b"%d" % self.truncated),
         ]
 
 

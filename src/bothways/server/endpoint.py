@@ -15,9 +15,12 @@ from bothways.server.routes.base import Route
 from bothways.server.service import Service
 from bothways.server.wire import decode
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "write_access"]
 
 _log = logging.getLogger("bothways.server")
+
+# Characters of a message that the log shows.
+_SHOWN = 300
 
 # TEI's words for why a request failed, by status.
 _FAILURES = {
@@ -45,14 +48,15 @@ class Endpoint:
         """Answer a request."""
         service, route = self._service, self._route
         call = Call(scope, receive, service.settings, route.envelope)
-        status, failure = 500, ""
+        status, failure, why = 500, "", ""
         service.requests += route.inference
         try:
             try:
                 reply = await self._answer(call)
             except (Exception, asyncio.CancelledError) as error:  # cancelled: the server is stopped
                 problem = self._problem(call, error)
-                failure = _FAILURES.get(problem.status, "inference")
+                failure = _FAILURES.get(problem.status, "validation" if problem.status < 500 else "inference")
+                why = f"{problem.code}: {problem.message}"
                 reply = _problem_reply(problem, call)
             status = reply.status
             times = call.time_headers() if route.inference else []
@@ -62,7 +66,8 @@ class Endpoint:
             if route.inference:
                 service.metrics.request(self._name, call, status, failure)
                 service.tracer.record(call, self._name, status)
-            self._write_access(scope, call, status)
+            if status >= 400 or service.settings.access_log:
+                write_access(call, status, why)
 
     async def _answer(self, call: Call) -> Reply:
         service, route = self._service, self._route
@@ -90,28 +95,34 @@ class Endpoint:
             )
         if problem.code == "internal":
             _log.error("request %s to %s failed", call.id, self._name, exc_info=error)
-        elif problem.status >= 500:
-            _log.warning("request %s to %s failed: %s", call.id, self._name, problem.message)
         return problem
 
-    def _write_access(self, scope: Scope, call: Call, status: int) -> None:
-        if status < 400 and not self._service.settings.access_log:
-            return
-        _log.info(
-            "%s %s %d %.1f ms",
-            scope["method"],
-            urllib.parse.quote(scope["path"], safe="/:@"),  # no line of the log is a client's
-            status,
-            1000 * (time.perf_counter() - call.begun),
-            extra={
-                "request_id": call.id,
-                "model": call.model,
-                "status": status,
-                "tokens": call.tokens,
-                "texts": call.texts,
-                "milliseconds": {step: round(1000 * seconds, 3) for step, seconds in call.times.items()},
-            },
-        )
+
+def write_access(call: Call, status: int, why: str = "") -> None:
+    """Write a line of the log about a request that has ended; `why` is what was said of a failure.
+
+    Texts that a message quotes are a client's: they are written on one line, and cut.
+    """
+    milliseconds = 1000 * (time.perf_counter() - call.begun)
+    prefix = f"/models/{call.path_model}" if call.path_model else ""
+    _log.log(
+        logging.WARNING if status >= 500 else logging.INFO,
+        "%s %s %d %.1f ms, request %s%s",
+        call.method,
+        urllib.parse.quote(prefix + call.route, safe="/:@"),
+        status,
+        milliseconds,
+        call.id,
+        f", {_in_a_line(why)}" if why else "",
+        extra={
+            "request_id": call.id,
+            "model": call.model,
+            "status": status,
+            "tokens": call.tokens,
+            "texts": call.texts,
+            "milliseconds": {step: round(1000 * seconds, 3) for step, seconds in call.times.items()},
+        },
+    )
 
 
 def _problem_reply(problem: Problem, call: Call) -> Reply:
@@ -151,3 +162,8 @@ def _check_content_type(call: Call) -> None:
             f"the request's Content-Type is {kind.decode('latin-1')!r}; send application/json",
             "unsupported_media_type",
         )
+
+
+def _in_a_line(message: str) -> str:
+    printable = "".join(character if character.isprintable() else " " for character in message)
+    return printable if len(printable) <= _SHOWN else f"{printable[:_SHOWN]}..."

@@ -69,6 +69,7 @@ class Metrics:
         )
         self.queued_tokens = Gauge("bothways_queued_tokens", "Tokens of the requests under way.", **mode, **own)
         self.oldest = Gauge("bothways_queue_oldest_seconds", "How long the oldest request has waited.", **mode, **own)
+        self._truncated = Counter("bothways_truncated_texts", "Texts that were cut.", ["model"], **own)
         self._cancelled = Counter("bothways_cancelled", "Requests whose client went away.", **own)
         self.restarts = Counter("bothways_engine_restarts", "Engine threads that died and were started again.", **own)
         self._build = Gauge(
@@ -101,6 +102,8 @@ class Metrics:
             self._of(self._failure, error).inc()
             return
         self._of(self._success, method).inc()
+        if call.truncated:
+            self._of(self._truncated, call.model).inc(call.truncated)
         self._length.observe(call.tokens)
         times = {"total": time.perf_counter() - call.begun, **call.times}
         observed = [self._steps]
@@ -110,6 +113,10 @@ class Metrics:
         for steps in observed:
             for step, seconds in times.items():
                 steps[step].observe(seconds)
+
+    def unknown(self, status: int) -> None:
+        """Count a request to a path, model or method that is not there."""
+        self._of(self._requests, "unknown", "", str(status)).inc()
 
     def _of(self, metric: Any, *labels: str) -> Any:
         """A metric's child of some labels, kept: to look one up takes longer than to count."""

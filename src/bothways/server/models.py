@@ -137,14 +137,16 @@ class Models:
         if name:
             return self.named(name)
         able = [model for model in self.all if any(map(model.can, tasks)) or not tasks]
-        if len(able) == 1:
-            return able[0]
+        # Every checkpoint embeds somehow: those with another use are not meant.
+        meant = [model for model in able if model.usual_task in tasks] or able
+        if len(meant) == 1:
+            return meant[0]
         wanted = " or ".join(tasks)
         can = f", {len(able) or 'none'} of which can {wanted}" if tasks else ""
         raise Problem(
             400,
             f"this server has {len(self.all)} models{can}; name one as `model`, or in the path as /models/NAME/...: "
-            f"{self._names()}",
+            f"{', '.join(model.name for model in able or self.all)}",
             "model_required",
             param="model",
         )
@@ -191,4 +193,6 @@ def usual_name(source: str) -> str:
     from pathlib import Path
 
     path = Path(source)
-    return path.resolve().name if path.is_dir() else source
+    if not path.is_dir():
+        return source
+    return path.name if path.name not in ("", "..") else path.resolve().name

@@ -42,6 +42,9 @@ _WORKER_SILENT = 30
 # With this exit code uvicorn's parent takes a worker for one that can never start.
 _UNABLE = 3
 
+# A signal that comes again within so many seconds is the same one, sent to a process and to its group.
+_SAME_SIGNAL = 0.3
+
 # How often a worker looks whether its parent lives, in seconds.
 _LOOK_FOR_PARENT = 1.0
 
@@ -67,6 +70,9 @@ def serve(settings: Settings) -> None:
 
 
 def _check(settings: Settings) -> None:
+    for origin in settings.cors_origins:
+        if origin != "*" and not origin.startswith(("http://", "https://")):
+            raise InputError(f"the CORS origin {origin!r} can never match; write it as https://example.com, or *")
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise InputError("TLS needs both --tls-cert and --tls-key; give both, or neither")
     for path in (settings.tls_cert, settings.tls_key):
@@ -195,6 +201,8 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
     from bothways.server.tracing import make_tracer
 
     if models is None:
+        # A terminal sends Ctrl-C to all its processes; the parent tells workers to stop by SIGTERM.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         try:
             models = load_models(settings)
@@ -208,7 +216,8 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
     for model in models:
         engine = model.encoder.engine
         metrics.build(service.version, model.name, engine.name, engine.level, engine.dtype)
-        log.info("%s", _described(settings, model))
+        log.info("%s", _described(model))
+    log.info("%s", _limits(settings))
     # What is loaded stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -222,13 +231,18 @@ def _end_with_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _described(settings: Settings, model: Any) -> str:
+def _described(model: Any) -> str:
     encoder, engine = model.encoder, model.encoder.engine
-    revision = encoder.revision or "of a local folder"
+    revision = f"revision {encoder.revision}" if encoder.revision else "a local folder"
+    threads = f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
     return (
-        f"model {model.name}: revision {revision}, {encoder.spec.family}, {engine.name} engine, level {engine.level}, "
-        f"{engine.dtype}, {engine.threads} threads, texts up to {model.embed_limit} tokens, "
-        f"can {', '.join(encoder.tasks)}; "
+        f"model {model.name}: {revision}, {encoder.spec.family}, {engine.name} engine, level {engine.level}, "
+        f"{engine.dtype}, {threads}, texts up to {model.embed_limit} tokens, can {', '.join(encoder.tasks)}"
+    )
+
+
+def _limits(settings: Settings) -> str:
+    return (
         f"limits: {settings.max_items} texts and {settings.max_request_tokens} tokens a request, "
         f"{settings.max_queue_requests} requests and {settings.max_queue_tokens} tokens under way, "
         f"{settings.request_timeout:g} s"
@@ -241,6 +255,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, address: str) -> None:
         super().__init__(config)
         self._address = address
+        self._told = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -257,7 +272,17 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        log.info("stopping: requests under way have %s s to end", self.config.timeout_graceful_shutdown)
+        now = time.monotonic()
+        if self.should_exit and now - self._told > _SAME_SIGNAL:
+            log.warning("stopping at once: requests under way are cut off")
+            # Nothing that may wait: engine threads are in the middle of computing.
+            os._exit(128 + number)
+        if not self.should_exit:
+            self._told = now
+            log.info(
+                "stopping: requests under way have %s s to end; stop again to cut them off",
+                self.config.timeout_graceful_shutdown,
+            )
         self.handle_exit(number, None)
 
 
@@ -278,12 +303,18 @@ class _Workers(Multiprocess):
             self.handle_signals()
             if self.should_exit.wait(0.1) or not all(process.process.is_alive() for process in self.processes):
                 return
-        log.info("%d workers are listening on %s", len(self.processes), self._address)
-        log.info("listening on %s", self._address)
+        log.info("%d workers, listening on %s", len(self.processes), self._address)
+
+    def terminate_all(self) -> None:
+        """Let the workers end what is under way."""
+        log.info("stopping: requests under way have %s s to end", self.config.timeout_graceful_shutdown)
+        super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
         """Start workers again that have died; what they measured last is no more."""
-        before = {process.pid for process in self.processes}
+        before = list(self.processes)
         super().keep_subprocess_alive()
-        for pid in before - {process.pid for process in self.processes}:
-            multiprocess.mark_process_dead(pid, self._metrics)  # type: ignore[no-untyped-call]
+        for old, new in zip(before, self.processes, strict=True):
+            if old is not new:
+                log.error("worker %s died (exit code %s); %s takes its place", old.pid, old.exitcode, new.pid)
+                multiprocess.mark_process_dead(old.pid, self._metrics)  # type: ignore[no-untyped-call]

@@ -173,9 +173,10 @@ class Service:
         render: Render,
     ) -> Results:
         """Compute texts whose sequences are known."""
-        call.texts += len(texts)
         lengths = [sum(map(len, group)) for group in groups]
         truncated = [any(sequence.truncated for sequence in group) for group in groups]
+        call.texts += len(texts)
+        call.truncated += sum(truncated)
         call.tokens += sum(lengths)
         if not texts:
             return Results([], [], [])

@@ -162,7 +162,9 @@ def _model_type(model: Model) -> dict[str, Any]:
 
 
 async def alive(service: Service, call: Call, _: None) -> Reply:
-    """Answer GET /livez, /health and /ping: the process answers, whatever the queue."""
+    """Answer GET /livez, /health and /ping: the process answers, whatever the queue. At / a browser is led to /docs."""
+    if call.route == "/" and call.accepts(b"text/html"):
+        return Reply(b"", 307, "text/plain", [(b"location", b"docs")])
     return Reply(b"", content_type="text/plain")
 
 

@@ -185,10 +185,7 @@ def _answers(results: Results, call: Call, each: list[bytes] | None = None) -> R
 
 
 def _headers(results: Results) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"x-usage-tokens", b"%d" % results.tokens),
-        (b"x-truncated", b"%d" % sum(results.truncated)),
-    ]
+    return [(b"x-usage-tokens", b"%d" % results.tokens)]
 
 
 async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
