@@ -6,12 +6,13 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -20,6 +21,9 @@ from urllib.parse import urlsplit
 
 START_SECONDS = 60
 STOP_SECONDS = 20
+
+# How long a test waits for what has to come about.
+PATIENCE = 30
 ADDRESS = re.compile(r"listening on (http://[^\s\"]+)")
 
 
@@ -152,3 +156,56 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def wait_for(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def figure(server: Server, name: str) -> float:
+    """The sum of a metric's values."""
+    lines = server.get("/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
+
+
+@contextmanager
+def started(
+    model: str | Path, folder: Path, *flags: object, **more: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process that serves a model, from when it says that it listens, and its log."""
+    command = [sys.executable, "-m", "bothways", "serve", "--model", str(model), *map(str, flags)]
+    log_file = folder / "log"
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BOTHWAYS_")}
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while "listening on" not in log_file.read_text():
+            assert process.poll() is None, log_file.read_text()
+            assert time.monotonic() < end, log_file.read_text()
+            time.sleep(0.02)
+        yield process, log_file
+    finally:
+        stop(process)
+
+
+class Unix(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+def status(connection: http.client.HTTPConnection, path: str = "/embed", body: Any = None) -> int:
+    with closing(connection):
+        content = json.dumps({"inputs": "a"} if body is None else body)
+        connection.request("POST", path, content, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status

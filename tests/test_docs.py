@@ -117,3 +117,14 @@ def test_every_file_can_be_read_in_one_go() -> None:
     names = listed.stdout.splitlines() or [str(p.relative_to(ROOT)) for p in (ROOT / "src").rglob("*.py")]
     lines = {name: len((ROOT / name).read_text().splitlines()) for name in names if Path(name).suffix in SIZES}
     assert {name: count for name, count in lines.items() if count > SIZES[Path(name).suffix]} == {}
+
+
+def test_the_example_of_the_client_runs(minilm: Path) -> None:
+    from serving import serve
+
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "server.md").read_text(), re.DOTALL)
+    with serve(minilm) as server:
+        program = example.replace("http://127.0.0.1:8080", server.url)
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[1] == "(2, 384)"

@@ -224,7 +224,7 @@ def test_unknown_tasks_and_options_are_errors_that_name_the_known(load: LoadEnco
         model.plan("zero_shot")
     with pytest.raises(InputError, match="top_k is 0; it must be a whole number"):
         model.plan("classify", top_k=0)
-    with pytest.raises(InputError, match=r"truncation is \'window\'; use True, or False"):
+    with pytest.raises(InputError, match=r"truncation is 'window'; use True, False \(too long"):
         model.plan("classify", truncation="window")
     with pytest.raises(InputError, match=r"precision 'int8' takes its ranges from all .*; pass ranges=\(2, D\)"):
         model.plan("embed", precision="int8")

@@ -190,3 +190,30 @@ def test_stop_when_the_thread_that_makes_results_is_dead(make: Any) -> None:
     run.wait_until(lambda: run.scheduler._computed.qsize() >= 3)
     stopped(run)
     assert not all(run.ended[job].is_set() for job in jobs)
+
+
+def test_a_panic_in_finish_is_one_request_s_own_failure(make: Any) -> None:
+    class PanicException(BaseException):  # as those of tokenizers' Rust code
+        pass
+
+    run = make()
+    run.shut()
+    plan = run.plan()
+
+    def finish(texts: list[Any]) -> list[Any]:
+        if any("bad" in str(text.rows) for text in texts):
+            raise PanicException("a fault in Rust")
+        return [text.rows for text in texts]
+
+    plan = run.plan(finish=finish)
+    jobs = [run.submit(plan, one_each(1, name)) for name in ("good ", "bad ", "fine ")]
+    run.wait(*jobs)
+    assert [type(job.error).__name__ for job in jobs] == ["NoneType", "RuntimeError", "NoneType"]
+    assert run.scheduler.alive
+
+
+def test_too_few_results_are_a_failure_and_nobody_waits_for_the_rest(make: Any) -> None:
+    run = make()
+    job = run.submit(run.plan(finish=lambda texts: []), one_each(3))
+    run.wait(job)
+    assert "0 results were made of 3 texts" in str(job.error)

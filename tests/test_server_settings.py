@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,8 @@ BAD: list[tuple[list[Any], int, str]] = [
     (["--dtype", "float3"], 2, "--dtype"),
     (["--max-items", -1], 2, "--max-items"),
     (["--request-timeout", 0], 2, "--request-timeout"),
+    (["--keep-alive", 0.4], 2, "--keep-alive"),
+    (["--shutdown-timeout", 1.5], 2, "--shutdown-timeout"),
     (["--log-format", "xml"], 2, "--log-format"),
     (["--none-such"], 2, "--none-such"),
     (["--host", "203.0.113.7"], 1, "can't listen on 203.0.113.7"),
@@ -96,7 +101,7 @@ BAD: list[tuple[list[Any], int, str]] = [
     (["--api-key-file", "none"], 1, "can't read the keys in none"),
     (["--config", "none.toml"], 1, "can't read the settings in none.toml"),
     (["--uds", "/none/such"], 1, "can't listen on /none/such"),
-    (["--uds", "/" + "x" * 300], 1, "AF_UNIX path too long"),
+    (["--uds", "/" + "x" * 300], 1, "can't listen on /xxx"),
 ]
 
 
@@ -119,9 +124,12 @@ def test_bad_settings_are_told_in_a_line(
         ("none-such = 1", "none-such, which is no option"),
         ("config = 'other'", "config, which is no option"),
         ("[model]\nname = 1", ""),
-        ("max-items = 'many'", "--max-items"),
-        ("workers = 0", "--workers"),
-        ("log-format = 'xml'", "--log-format"),
+        ("max-items = 'many'", "settings.toml sets max-items to 'many': it must be a whole number\n"),
+        ("max-items = true", "settings.toml sets max-items to True: it must be a whole number\n"),
+        ("keep-alive = 7.5", "settings.toml sets keep-alive to 7.5: it must be a whole number\n"),
+        ("workers = 0", "settings.toml sets workers to 0: 0 is not in the range x>=1\n"),
+        ("request-timeout = 'long'", "settings.toml sets request-timeout to 'long': it must be a number\n"),
+        ("log-format = 'xml'", "settings.toml sets log-format to 'xml': 'xml' is not one of 'text', 'json'\n"),
     ],
 )
 def test_a_file_with_bad_settings(
@@ -152,24 +160,40 @@ def test_a_port_that_is_taken(in_process: Callable[..., tuple[int, str]], worker
 
 def test_a_port_that_is_taken_while_models_are_loaded() -> None:
     from bothways.errors import InputError
-    from bothways.server import run
+    from bothways.server.listening import listen, listening
     from bothways.server.settings import Settings
 
-    with run._listening(Settings(model=(), port=0)) as (first, address):
+    with listening(Settings(model=(), port=0)) as (first, address):
         port = first.getsockname()[1]
-        with run._listening(Settings(model=(), port=port)) as (second, _):
-            run._listen(first, address)
+        with listening(Settings(model=(), port=port)) as (second, _):
+            listen(first, address)
             with pytest.raises(InputError, match="can't listen on .*; choose another"):
-                run._listen(second, address)
+                listen(second, address)
+
+
+def start_of_two_workers(*flags: str, path: str = "") -> tuple[list[dict[str, Any]], str]:
+    """What workers that can't start log, and the last line."""
+    command = [sys.executable, "-m", "bothways", "serve", "--port", "0", "--workers", "2", "--log-format", "json"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH", "")]))}
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1, done.stderr
+    *logged, last = done.stderr.splitlines()
+    return [json.loads(line) for line in logged], last
 
 
 def test_a_model_that_workers_can_not_load(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "bothways", "serve", "--port", "0", "--workers", "2", "--log-format", "json"]
-    done = subprocess.run([*command, "--model", str(tmp_path / "none")], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    *logged, last = done.stderr.splitlines()
+    logged, last = start_of_two_workers("--model", str(tmp_path / "none"))
     assert last == "error: a worker could not start; the log says why"
-    assert str(tmp_path / "none") in json.loads(logged[0])["message"]
+    assert str(tmp_path / "none") in logged[0]["message"]
+
+
+def test_workers_without_opentelemetry(minilm: Path, tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ModuleNotFoundError(name=__name__)")
+    endpoint = ["--otlp-endpoint", "http://127.0.0.1:9"]
+    logged, last = start_of_two_workers("--model", MODEL, *endpoint, path=str(tmp_path))
+    assert last == "error: a worker could not start; the log says why"
+    assert {line["message"] for line in logged if line["level"] == "error" and line["logger"] != "uvicorn.error"} == {
+        "spans need opentelemetry; pip install 'bothways[otel]', or leave --otlp-endpoint out"
+    }
+    assert not any("exception" in line for line in logged)

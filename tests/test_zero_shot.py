@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 from task_checkpoints import MODEL_TYPES, TEXTS, pipeline, save_task
 
-from bothways import Encoder, Label
+from bothways import Encoder, Label, compat
 from bothways.errors import InputError, TaskError
-from bothways.tasks.zero_shot import label_scores
+from bothways.tasks.zero_shot import label_scores, sentences
 
 NLI = {0: "contradiction", 1: "entailment", 2: "neutral"}
 LABELS = ["sports", "the weather", "🎉", "a quick brown fox"]
@@ -92,6 +93,12 @@ def test_progress_counts_texts_not_pairs(folder: Path) -> None:
         ({"labels": ["a"], "template": "no place"}, "template is 'no place'; it must be a string with one {}"),
         ({"labels": ["a"], "template": "{} and {}"}, "it must be a string with one {}"),
         ({"labels": ["a"], "template": None}, "template is None"),
+        ({"labels": ["a"], "template": "{:>400000000}"}, "it must be a string with one {} .*, and no other braces"),
+        ({"labels": ["a"], "template": "{0.__class__}"}, "no other braces"),
+        ({"labels": ["a"], "template": "{0} {}"}, "no other braces"),
+        ({"labels": ["a"], "template": "{{}}"}, "no other braces"),
+        ({"labels": ["a"], "template": "{} {"}, "no other braces"),
+        ({"labels": ["a"], "template": ["{}"]}, r"template is \['{}'\]"),
     ],
 )
 def test_labels_and_templates_that_make_no_sentence_are_refused(
@@ -105,3 +112,27 @@ def test_a_checkpoint_that_knows_no_entailment_is_refused(tmp_path: Path) -> Non
     save_task(tmp_path, "bert", "classification", num_labels=3)
     with pytest.raises(TaskError, match="its labels are LABEL_0, LABEL_1, LABEL_2, and none starts with 'entail'"):
         Encoder.from_pretrained(tmp_path).zero_shot("text", LABELS)
+
+
+@pytest.mark.parametrize("template", ["{:>400000000}", "{0.__class__}", "{0}", "{} and {}", None])
+def test_a_pipeline_takes_no_format_string(folder: Path, template: Any) -> None:
+    ours = compat.pipeline("zero-shot-classification", str(folder))
+    with pytest.raises(ValueError, match="^hypothesis_template is .*; it must be a string with one {}"):
+        ours(TEXTS[0], LABELS, hypothesis_template=template)
+
+
+def test_labels_with_braces_stay_as_they_are() -> None:
+    assert sentences("About {}!", ["{}", "{0}", "a"]) == ["About {}!", "About {0}!", "About a!"]
+
+
+def test_a_plan_is_not_as_long_as_its_labels_times_their_template(tmp_path: Path) -> None:
+    model = Encoder.from_pretrained(save_task(tmp_path, "bert", "classification", id2label=NLI))
+    labels, template = [str(n) for n in range(2000)], "x" * 50_000 + "{}"
+    tracemalloc.start()
+    try:
+        plan = model.plan("zero_shot", labels=labels, template=template)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+    # Whoever carries it out can tell what it takes.
+    assert plan.weight("text") == 2000 * (4 + 50_000) + sum(map(len, labels))

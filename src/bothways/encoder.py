@@ -17,13 +17,13 @@ from bothways.tasks import inputs
 from bothways.tasks.answer import MAX_TOKENS, Answer, AnswerOptions, Question, answer, answer_each, answering
 from bothways.tasks.classify import FUNCTIONS, Label, classify
 from bothways.tasks.each import Each, each
-from bothways.tasks.fill_mask import Fill, fill_mask, target_ids
+from bothways.tasks.fill_mask import Fill, fill_mask, target_ids, warn_of
 from bothways.tasks.plan import Plan
 from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked, best, rerank
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TagOptions, TextOrWords, tag
-from bothways.tasks.zero_shot import read_labels, sentences, zero_shot
+from bothways.tasks.zero_shot import read_labels, read_template, zero_shot
 from bothways.tokens import Cut, Text
 from bothways.vectors import VectorMethods
 
@@ -152,13 +152,15 @@ class Encoder(VectorMethods):
         Args:
             texts: A text with the tokenizer's mask in it once or more, a list of texts, or an iterator.
             top_k: How many tokens each mask gets; None gives all.
-            targets: Choose among these tokens only; probabilities stay those among the whole vocabulary.
+            targets: Choose among these tokens only; probabilities stay those among the whole vocabulary. Of a target
+                of several tokens the first one is taken, and one of none is left out; both are logged.
             truncation: Cut longer texts, counted in `progress` or else logged; "left" cuts their beginning, False makes
                 them an InputError.
             max_length: Tokens of a text, special tokens included.
             progress: Called after each batch with the texts done, tokens computed and texts cut so far.
         """
-        plan = self._plan_fill_mask(top_k=top_k, targets=targets, truncation=truncation, max_length=max_length)
+        plan, remarks = self._fill_mask(top_k, targets, truncation, max_length)
+        warn_of(remarks)
         return self._carry_out(plan, texts, progress)
 
     def _plan_fill_mask(
@@ -169,9 +171,17 @@ class Encoder(VectorMethods):
         truncation: Cut,
         max_length: int | None,
     ) -> Plan[str, list[Fill]]:
+        # What there is to say of targets quotes them, and who asks for a plan serves texts that aren't his own.
+        return self._fill_mask(top_k, targets, truncation, max_length)[0]
+
+    def _fill_mask(
+        self, top_k: int | None, targets: str | Collection[str] | None, truncation: Cut, max_length: int | None
+    ) -> tuple[Plan[str, list[Fill]], list[str]]:
+        """The plan, and what a caller should know of targets that are not tokens."""
         scorer, limits = self._scorer("fill_mask"), self._limits(truncation, max_length)
-        ids = None if targets is None else target_ids(inputs.string_list(targets), self.tokenizer.vocabulary)
-        return fill_mask(scorer, limits, inputs.whole_number(top_k, "top_k"), ids)
+        vocabulary = self.tokenizer.vocabulary
+        ids, remarks = (None, []) if targets is None else target_ids(inputs.string_list(targets), vocabulary)
+        return fill_mask(scorer, limits, inputs.whole_number(top_k, "top_k"), ids), remarks
 
     @answering
     def answer(
@@ -304,7 +314,7 @@ class Encoder(VectorMethods):
         Args:
             texts: A text, a list of texts, or an iterator of texts.
             labels: A list of labels, or a string with commas between them.
-            template: The sentence that a label makes, with {} where the label goes.
+            template: The sentence that a label makes, with one {} where the label goes and no other braces.
             multi_label: Score every label on its own, as several may hold.
             truncation: Cut longer texts, with "left" their beginning, never the label's sentence; False makes them an
                 InputError.
@@ -326,9 +336,8 @@ class Encoder(VectorMethods):
         max_length: int | None,
     ) -> Plan[str, list[Label]]:
         scorer, limits = self._scorer("zero_shot"), self._limits(truncation, max_length)
-        names = read_labels(labels)
-        hypotheses = sentences(template, names)
-        return zero_shot(names, hypotheses, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
+        names, sentence = read_labels(labels), read_template(template)
+        return zero_shot(names, sentence, scorer, limits, multi_label=inputs.flag(multi_label, "multi_label"))
 
     def plan(self, task: str, /, **options: Any) -> Plan[Any, Any]:
         """Check a call of a task and return it as a plan, for those who move texts themselves, as a server does.

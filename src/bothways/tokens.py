@@ -7,21 +7,21 @@ number of threads may use a `Tokenizer` at once.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from bothways import tokenizer_files, tokenizer_folder
 from bothways.arrays import IntArray
-from bothways.errors import BothwaysError, CheckpointError, InputError, InputTooLong
+from bothways.errors import InputError, InputTooLong
 from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
 from bothways.sequences import Sequence, Unpacked, parts_of
 from bothways.spec import Spec
+from bothways.text_kinds import encode_error, is_pair, kind
 from bothways.vocabulary import Vocabulary, read_special
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ Text: TypeAlias = str | tuple[str, str]
 Cut: TypeAlias = Literal[True, False, "left"]
 
 _Indices = npt.NDArray[np.intp]
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Tokens that a window repeats of the one before, where nothing else is said and it is large enough.
 _STRIDE = 128
@@ -159,7 +157,7 @@ class Tokenizer:
                 if time.perf_counter() - turn > _TURN:
                     time.sleep(0)
                     turn = time.perf_counter()
-                if template is not None and _is_pair(text):
+                if template is not None and is_pair(text):
                     a, b = self._halves(text, number, halves)
                     sequence = template.join(a, b, limit, typed=self._typed, keep_second=keep_second)
                 else:
@@ -228,7 +226,7 @@ class Tokenizer:
         return self._sequence(self._encode(text, 0, special=special))
 
     def from_ids(
-        self, ids: Collection[int], *, max_length: int | None = None, truncation: bool = True, number: int = 0
+        self, ids: Collection[int], *, max_length: int | None = None, truncation: Cut = True, number: int = 0
     ) -> Sequence:
         """Make a sequence of a text's token ids, with the special tokens around them where they have none.
 
@@ -248,7 +246,9 @@ class Tokenizer:
             content = content[len(before) : len(content) - len(after)]
         room = capacity(limit, len(before) + len(after), half=False)
         cut = max(len(content) - room, 0)
-        kept = np.concatenate([before, content[: len(content) - cut], after]).astype(np.int32)  # (n,)
+        left = truncation == "left" or (truncation is True and self._cuts_left)
+        content = content[cut:] if left else content[: len(content) - cut]
+        kept = np.concatenate([before, content, after]).astype(np.int32)  # (n,)
         sequence = Sequence(kept, np.zeros(len(kept), np.int32), cut)
         if not truncation:
             self._refuse_cut(sequence, number, limit)
@@ -277,7 +277,7 @@ class Tokenizer:
 
     def _fast_halves(self, texts: list[Text], limit: int) -> dict[str, Half]:
         """The halves of pairs that the fast path takes."""
-        halves = list(dict.fromkeys(half for text in texts if _is_pair(text) for half in text))
+        halves = list(dict.fromkeys(half for text in texts if is_pair(text) for half in text))
         fast = self._fast_for(halves)
         found = [] if fast is None else fast.encode_halves(halves, limit)
         return {text: half for text, half in zip(halves, found, strict=False) if half is not None}
@@ -301,11 +301,17 @@ class Tokenizer:
 
     def _pairs_among(self, texts: list[Text]) -> PairTemplate | None:
         """How pairs are made of their halves, where there are any; None also where that can't be done."""
-        if not any(_is_pair(text) for text in texts):
+        if not any(is_pair(text) for text in texts):
             return None
         if not self._pairs_made:
             self._pairs_made = [PairTemplate.for_tokenizer(self._raw)]
         return self._pairs_made[0]
+
+    @property
+    def decoder(self) -> tokenizers.decoders.Decoder | None:
+        """What makes a text of tokens."""
+        found: tokenizers.decoders.Decoder | None = self._raw.decoder
+        return found
 
     @property
     def has_fast_path(self) -> bool:
@@ -343,15 +349,15 @@ class Tokenizer:
                 if self._releases_lock:
                     return self._raw.encode_batch([text], add_special_tokens=special)[0]
                 return self._raw.encode(text, add_special_tokens=special)
-            if _is_pair(text):
+            if is_pair(text):
                 if self._releases_lock:
                     return self._raw.encode_batch([text])[0]
                 return self._raw.encode(text[0], text[1])
         except BaseException as error:
             if not (isinstance(error, Exception) or tokenizer_files.is_panic(error)):
                 raise
-            raise _encode_error(text, number, error) from error
-        raise InputError(f"text {number} is {_kind(text)}; give a str, or a tuple of two str for a pair")
+            raise encode_error(text, number, error) from error
+        raise InputError(f"text {number} is {kind(text)}; give a str, or a tuple of two str for a pair")
 
     @property
     def _single_typed(self) -> bool:
@@ -388,29 +394,3 @@ def _select(whole: Sequence, source: tokenizers.Encoding | Unpacked | None, kept
     """The sequence of the tokens at `kept`, put in order."""
     kept = np.sort(kept)
     return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
-
-
-def _encode_error(text: Text, number: int, error: BaseException) -> BothwaysError:
-    """Say why the tokenizer refused a text: almost always a lone surrogate, which UTF-8 has no bytes for."""
-    for part in (text,) if isinstance(text, str) else text:
-        found = _LONE_SURROGATE.search(part)
-        if found:
-            return InputError(
-                f"text {number} has a lone surrogate U+{ord(found[0]):04X} at character {found.start()}, which no "
-                "encoding can carry; replace it first, e.g. text.encode('utf-16', 'surrogatepass')"
-                ".decode('utf-16', 'replace')"
-            )
-    return CheckpointError(
-        f"the checkpoint's tokenizer fails on text {number}: {error}; fetch the checkpoint again, or make its "
-        "tokenizer.json anew with transformers"
-    )
-
-
-def _is_pair(text: object) -> TypeGuard[tuple[str, str]]:
-    return isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str) and isinstance(text[1], str)
-
-
-def _kind(text: object) -> str:
-    if isinstance(text, (tuple, list)):
-        return f"a {type(text).__name__} of ({', '.join(type(part).__name__ for part in text[:4])})"
-    return f"a {type(text).__name__}"

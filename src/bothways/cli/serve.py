@@ -69,12 +69,14 @@ _OPTIONS = (
     _size("--max-items", "The most texts of a request."),
     _size("--max-text-chars", "The most characters of a text."),
     _size("--max-request-tokens", "The most tokens of a request."),
+    _size("--max-answer-bytes", "The most bytes of an answer.", "BYTES"),
     _size("--max-queue-requests", "The most requests at once."),
     _size("--max-queue-tokens", "The most tokens at once."),
+    _size("--max-queue-bytes", "The most bytes of requests and answers at once.", "BYTES"),
     _seconds("--request-timeout", "Give a request up after so long."),
     _seconds("--body-timeout", "Time to send a request."),
-    _seconds("--keep-alive", "Keep idle connections so long."),
-    _seconds("--shutdown-timeout", "Time to end when stopped."),
+    _size("--keep-alive", "Keep idle connections so long.", "SECONDS"),
+    _size("--shutdown-timeout", "Time to end when stopped.", "SECONDS"),
     _option("--log-format", "Lines or JSON.", type=click.Choice(("text", "json"))),
     _option("--log-level", "How much to write.", type=click.Choice(_LEVELS)),
     _option("--access-log", "Write a line for every request, not only for failures.", is_flag=True),
@@ -104,9 +106,13 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> No
         if isinstance(value, list) and not option.multiple:
             raise InputError(f"{path} sets {key} to a list; it takes one value")
         try:
+            if isinstance(option.type, click.IntRange) and type(value) is not int:
+                raise click.BadParameter("it must be a whole number")
+            if isinstance(option.type, click.FloatRange) and type(value) not in (int, float):
+                raise click.BadParameter("it must be a number")
             option.type_cast_value(ctx, value)
         except click.BadParameter as error:
-            raise InputError(f"{path} sets {key} to {value!r}: {error.message}") from None
+            raise InputError(f"{path} sets {key} to {value!r}: {error.message.rstrip('.')}") from None
         found[name] = value
     ctx.default_map = found
 

@@ -22,7 +22,7 @@ from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TextOrWords
-from bothways.tasks.zero_shot import read_labels, sentences
+from bothways.tasks.zero_shot import read_labels, read_template
 from bothways.tokens import Cut, Text
 
 __all__ = ["classify", "fill_mask", "rerank", "tag", "texts_field", "zero_shot"]
@@ -192,7 +192,7 @@ def zero_shot(
     """
     streamed, names = is_stream(texts), read_labels(labels)
     count = len(names)  # each text is read so many times
-    sentences(template, names)
+    read_template(template)
     options = {
         "labels": names,
         "template": template,

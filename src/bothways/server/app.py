@@ -116,7 +116,9 @@ class _UnknownPath:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._models = ", ".join(model.name for model in service.models)
+        # What is served is for those with a key, if there are keys.
+        names = "the name of one" if service.keys else ", ".join(model.name for model in service.models)
+        self._models = names
 
     async def __call__(self, request: Request, error: HTTPException) -> Response:
         """Answer a request."""

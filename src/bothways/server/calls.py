@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import itertools
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from bothways.server.problems import Envelope, Problem
 from bothways.server.settings import Settings
@@ -20,6 +23,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_T = TypeVar("_T")
+
+# What takes long and is nobody's own thread's work: few threads, as all of it holds Python's lock.
+_others = ThreadPoolExecutor(2, thread_name_prefix="bothways-other")
+
 # After so many seconds without an answer it pays to look whether the client is still there.
 _WATCH_AFTER = 0.05
 
@@ -27,7 +35,7 @@ _WATCH_AFTER = 0.05
 _PROCESS = secrets.token_hex(12)
 _made = itertools.count()
 
-_REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}")
+_REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
 
 class Call:
@@ -39,6 +47,8 @@ class Call:
         deadline: When it is given up, on the event loop's clock.
         model: The name of the model that serves it, once known.
         kind: What is asked of it as Text Embeddings Inference tells them apart: "embed", "predict", or neither.
+        json_only: Answers of other types can't be given, whatever the client asks for.
+        held: Bytes of its body and of its answer.
         texts: How many it brought.
         truncated: How many of them were cut.
         tokens: The tokens that were computed for it.
@@ -59,6 +69,8 @@ class Call:
         self.path_rest: str = scope.get("path_params", {}).get("rest", "")
         self.model = ""
         self.kind = ""
+        self.json_only = False
+        self.held = 0
         self.texts = self.truncated = self.tokens = self.characters = 0
         self.times: dict[str, float] = {}
         self._receive = receive
@@ -81,7 +93,7 @@ class Call:
 
     def accepts(self, content_type: bytes) -> bool:
         """Whether the client asks for an answer of that type by name."""
-        return content_type in self.headers.get(b"accept", b"")
+        return content_type in self.headers.get(b"accept", b"") and not self.json_only
 
     def check_deadline(self) -> None:
         """Give the request up where its time is over."""
@@ -96,37 +108,28 @@ class Call:
             "deadline_exceeded",
         )
 
-    async def read_body(self) -> bytes:
-        """Read the request's body, within the limits of size and time."""
+    async def read_body(self, hold: Callable[[int], None]) -> bytes:
+        """Read the request's body, within the limits of size and time; `hold` is told of every piece's size."""
         most = self._settings.max_body_bytes
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most, int(declared))
-        message = await self._next_part(None)
-        if not message.get("more_body"):
-            return self._within(message.get("body", b""), most)
-        until = self.loop.time() + self._settings.body_timeout
-        parts = [message.get("body", b"")]
-        size = len(parts[0])
-        while message.get("more_body"):
-            message = await self._next_part(until)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+        until = min(self.loop.time() + self._settings.body_timeout, self.deadline)
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive_until(until)
+            if message["type"] == "http.disconnect":
+                raise gone()
+            part = message.get("body", b"")
+            hold(len(part))
+            parts.append(part)
+            size += len(part)
             if size > most:
                 raise _too_large(most)
-        return b"".join(parts)
-
-    @staticmethod
-    def _within(body: bytes, most: int) -> bytes:
-        if len(body) > most:
-            raise _too_large(most, len(body))
-        return body
-
-    async def _next_part(self, until: float | None) -> Message:
-        message = await self._receive_until(until or self.loop.time() + self._settings.body_timeout)
-        if message["type"] == "http.disconnect":
-            raise gone()
-        return message
+            more = bool(message.get("more_body"))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _receive_until(self, until: float) -> Message:
         """Receive a message in time. Nearly always it is there already, so this makes no task, as `wait_for` would."""
@@ -145,6 +148,7 @@ class Call:
         except asyncio.CancelledError:
             if not late:
                 raise
+            self.check_deadline()
             raise Problem(
                 408,
                 f"the request's body did not arrive within {self._settings.body_timeout:g} s; send it faster, or allow "
@@ -155,7 +159,31 @@ class Call:
         finally:
             timer.cancel()
 
-    async def wait(self, future: asyncio.Future[None]) -> None:
+    async def outside(self, executor: Executor | None, work: Callable[[], _T]) -> _T:
+        """Let another thread do something, until the deadline, or until the client is gone."""
+        future: asyncio.Future[_T] = self.loop.create_future()
+
+        def copy(done: concurrent.futures.Future[_T]) -> None:
+            if future.done() or done.cancelled():
+                return
+            error = done.exception()
+            if error is None:
+                future.set_result(done.result())
+            else:
+                future.set_exception(error)
+
+        def told(done: concurrent.futures.Future[_T]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self.loop.call_soon_threadsafe(copy, done)
+
+        work_done = (executor or _others).submit(work)
+        work_done.add_done_callback(told)
+        try:
+            return await self.wait(future)
+        finally:
+            work_done.cancel()
+
+    async def wait(self, future: asyncio.Future[_T]) -> _T:
         """Wait for results until the deadline, or until the client is gone."""
         watchers: list[asyncio.Task[None]] = []
 
@@ -172,13 +200,13 @@ class Call:
 
         timers = [self.loop.call_later(min(_WATCH_AFTER, max(self.deadline - self.loop.time(), 0)), look)]
         try:
-            await future
+            return await future
         finally:
             timers[0].cancel()
             for watcher in watchers:
                 watcher.cancel()
 
-    async def _watch(self, future: asyncio.Future[None]) -> None:
+    async def _watch(self, future: asyncio.Future[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         if not future.done():

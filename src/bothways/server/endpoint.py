@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
+import re
 import time
 import urllib.parse
+from typing import Any
 
 from bothways.server.calls import Call, Receive, Scope, Send
 from bothways.server.problems import Problem, problem_body, problem_of
@@ -49,7 +52,6 @@ class Endpoint:
         service, route = self._service, self._route
         call = Call(scope, receive, service.settings, route.envelope)
         status, failure, why = 500, "", ""
-        service.requests += route.inference
         try:
             try:
                 reply = await self._answer(call)
@@ -60,9 +62,12 @@ class Endpoint:
                 reply = _problem_reply(problem, call)
             status = reply.status
             times = call.time_headers() if route.inference else []
+            service.let_go(call)
+            with contextlib.suppress(Problem):  # it is made already; what comes after it is turned away instead
+                service.hold(call, reply.size)
             await reply.send(send, [(b"x-request-id", call.id.encode()), *times])
         finally:
-            service.requests -= route.inference
+            service.let_go(call)
             if route.inference:
                 service.metrics.request(self._name, call, status, failure)
                 service.tracer.record(call, self._name, status)
@@ -74,18 +79,24 @@ class Endpoint:
         if not self._open:
             _check_key(service, call)
         call.set_deadline()
-        if route.inference:
-            service.admit()
-        request = None
-        if route.request is not None:
-            _check_content_type(call)
-            body = await call.read_body()
-            if route.other_envelope and b'"%b"' % route.other_envelope.encode() in body:
-                call.envelope = "openai" if route.envelope == "tei" else "tei"
-            request = await decode(body, route.request)
-            if service.settings.log_texts:
-                _log.info("%s %s %s", call.id, self._name, body.decode("utf-8", "replace"))
-        return await route.handler(service, call, request)
+        if not route.inference:
+            return await route.handler(service, call, await self._read(call))
+        service.check_room()  # before anything is read
+        request = await self._read(call)
+        with service.admitted():
+            return await route.handler(service, call, request)
+
+    async def _read(self, call: Call) -> Any:
+        service, route = self._service, self._route
+        if route.request is None:
+            return None
+        _check_content_type(call)
+        body = await call.read_body(lambda size: service.hold(call, size))
+        if route.other_envelope and re.search(rb'"%b"\s*:' % route.other_envelope.encode(), body):
+            call.envelope = "openai" if route.envelope == "tei" else "tei"
+        if service.settings.log_texts:
+            _log.info("%s %s %r", call.id, self._name, body.decode("utf-8", "replace"))
+        return await decode(body, route.request)
 
     def _problem(self, call: Call, error: BaseException) -> Problem:
         problem = problem_of(error, call.envelope)

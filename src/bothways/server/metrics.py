@@ -35,8 +35,9 @@ class Metrics:
         several = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         if not several:
             ProcessCollector(registry=self._registry)
-        # With several workers gauges are summed over those that live.
+        # Of several workers those that live count: their gauges together, the oldest age, and what they are once.
         mode: dict[str, Any] = {"multiprocess_mode": "livesum"} if several else {}
+        most: dict[str, Any] = {"multiprocess_mode": "livemax"} if several else {}
         own: dict[str, Any] = {"registry": self._registry}
 
         # Gauges that only grow: a Counter's name would end in _total, and dashboards made for TEI ask for these.
@@ -68,12 +69,12 @@ class Metrics:
             **own,
         )
         self.queued_tokens = Gauge("bothways_queued_tokens", "Tokens of the requests under way.", **mode, **own)
-        self.oldest = Gauge("bothways_queue_oldest_seconds", "How long the oldest request has waited.", **mode, **own)
+        self.oldest = Gauge("bothways_queue_oldest_seconds", "How long the oldest request has waited.", **most, **own)
         self._truncated = Counter("bothways_truncated_texts", "Texts that were cut.", ["model"], **own)
         self._cancelled = Counter("bothways_cancelled", "Requests whose client went away.", **own)
         self.restarts = Counter("bothways_engine_restarts", "Engine threads that died and were started again.", **own)
         self._build = Gauge(
-            "bothways_build_info", "What runs here.", ["version", "model", "engine", "level", "dtype"], **mode, **own
+            "bothways_build_info", "What runs here.", ["version", "model", "engine", "level", "dtype"], **most, **own
         )
 
     def build(self, version: str, model: str, engine: str, level: str, dtype: str) -> None:

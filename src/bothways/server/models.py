@@ -20,8 +20,9 @@ __all__ = ["Model", "Models", "load_models"]
 # What a warm-up tokenizes: enough that the fast tokenizer is made, where there is one, and knows the usual characters.
 _WARM_CHARACTERS = 40_000
 
-# Plans that are kept for the next request with the same options.
+# Plans that are kept for the next request with the same options, of so many characters.
 _PLANS = 256
+_KEPT = 500
 
 
 class Model:
@@ -40,10 +41,11 @@ class Model:
             InputError: An option can't be used as given.
             TaskError: The checkpoint can't do the task.
         """
-        try:
-            return self._kept(task, tuple(sorted(options.items())))
-        except TypeError:  # an option that can't be looked up, such as a list
-            return self.encoder.plan(task, **options)
+        described = tuple(sorted(options.items()))
+        # Plans of long options, such as a query, are used once; and some options can't be looked up.
+        if task in ("rerank", "zero_shot") or any(isinstance(value, list) for value in options.values()):
+            return self._make(task, described)
+        return self._kept(task, described) if len(repr(described)) <= _KEPT else self._make(task, described)
 
     def _make(self, task: str, options: tuple[tuple[str, Any], ...]) -> Plan[Any, Any]:
         return self.encoder.plan(task, **dict(options))

@@ -34,6 +34,7 @@ _TYPES = {
     422: ("invalid_request_error", "Validation"),
     424: ("invalid_request_error", "Backend"),
     429: ("rate_limit_error", "Overloaded"),
+    431: ("invalid_request_error", "Validation"),
     499: ("client_closed_request", "Cancelled"),
     500: ("server_error", "Backend"),
     503: ("server_error", "Unhealthy"),

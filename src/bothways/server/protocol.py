@@ -1,35 +1,44 @@
-"""HTTP/1.1 as uvicorn speaks it, and more: connections where nothing moves are closed, and errors are JSON."""
+"""HTTP/1.1 as uvicorn speaks it, and more: connections where little moves are closed, and errors are JSON."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bothways.server.calls import request_id
+from bothways.server.logs import log
 from bothways.server.problems import Problem, problem_body
 
 __all__ = ["Protocol"]
 
-# How long what is left of a body is read and thrown away, when its request was answered before it had all come.
+# How long what is left of a request is read and thrown away, when it was answered before it had all come.
 _DRAIN = 5.0
 
 # How long a server that stops waits for the first request of a connection that it has accepted.
 _FIRST = 1.0
 
-# A request to go on in another protocol, as Java's client makes with every first one (h2c). The parser would leave out
-# the body of such a request; a header of another name, as long, is no such request.
-_UPGRADE = re.compile(rb"(\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+# The most bytes of a request's head, its line included, and of what may stand behind a body in chunks.
+_MOST_HEAD = 1 << 16
+
+# What a client has to take of an answer in a second, in bytes, once its time to begin is over.
+_SLOWEST = 16_000
+
+# What a line of a head has beside name and value: a colon, a space, and its end.
+_LINE = 4
 
 
 class _Corked:
     """A connection to write to, on which an answer's head waits for the first of its body: one packet, not two."""
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._loop = loop
         self._head = b""
+        self._begun = 0.0
+        self._written = 0
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the connection's own."""
@@ -40,9 +49,16 @@ class _Corked:
         if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100") and data.endswith(b"\r\n\r\n"):
             self.flush()
             self._head = data
+            self._begun = self._loop.time()
+            self._written = 0
         elif self._head or data:
+            self._written += len(data)
             self._transport.write(self._head + data)
             self._head = b""
+
+    def behind(self) -> float:
+        """How many seconds a client is behind one that takes an answer as slowly as is allowed; negative if ahead."""
+        return self._loop.time() - self._begun - self._written / _SLOWEST
 
     def flush(self) -> None:
         """Write a head that no body followed."""
@@ -65,11 +81,15 @@ class Protocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _last = False
+    _upgrading = False
+    _moved = False
+    _unread = 0
+    _large = False
 
     def connection_made(self, transport: Any) -> None:
         """Expect a request's head."""
         super().connection_made(transport)
-        self.transport = _Corked(transport)  # type: ignore[assignment]
+        self.transport = _Corked(transport, self.loop)  # type: ignore[assignment]
         self._arm(self.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,12 +101,44 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came; where that is the beginning of a head, expect the rest."""
-        if self._waiting and b"pgrade" in data:
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(rb"\1x-upgrd", head) + end + rest
-        super().data_received(data)
-        if self._waiting and self._head_timer is None and not self.transport.is_closing():
+        if self._large:
+            return
+        self._unset_keepalive_if_required()
+        self._moved = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        # While a line has not ended, all of it is kept.
+        self._unread = 0 if self._moved else self._unread + len(data)
+        if self._unread > _MOST_HEAD:
+            self._large = True
+            self.send_400_response("")
+        elif self._waiting and self._head_timer is None and not self.transport.is_closing():
             self._arm(self.head_timeout)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse; a request to go on in another protocol, as Java's client makes with every first one, is read as none.
+
+        The parser would leave out the body of such a request (h2c). It stops behind the head.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self._upgrading = False
+                self.parser.feed_data(head)
+
+    def _head_without_upgrade(self) -> bytes:
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join([line, *kept, b"\r\n"])
 
     @property
     def _waiting(self) -> bool:
@@ -96,7 +148,8 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not take what is sent."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.head_timeout, self.transport.abort)
+        left = self.head_timeout - max(self.transport.behind(), 0)  # type: ignore[attr-defined]
+        self._stalled = self.loop.call_later(max(left, 0), self.transport.abort)
 
     def resume_writing(self) -> None:
         """It takes it."""
@@ -114,13 +167,28 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        if len(self.url) + sum(len(name) + len(value) + _LINE for name, value in self.headers) > _MOST_HEAD:
+            self._large = True
+            raise ValueError("the head is too large")
+        self._moved = True
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrading = True
+            return
         self._disarm()
         super().on_headers_complete()
         if self._last:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body is there."""
+        self._moved = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The body is there, too."""
+        if self._upgrading:
+            return
+        self._moved = True
         if self.cycle is not None and self.cycle.response_complete:
             # uvicorn leaves what comes after an answer alone; here the rest of the body has come.
             self.cycle.more_body = False
@@ -135,12 +203,29 @@ class Protocol(HttpToolsProtocol):
             self._arm(_DRAIN)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        problem = Problem(400, "what was sent is no HTTP/1.1 request; check the client", "invalid_http")
+        """Answer what is no HTTP, or has too large a head, unless it is in the middle of another answer."""
+        if self._large:
+            what = f"the request's head or trailer has over {_MOST_HEAD} bytes; send a shorter URL and fewer headers"
+            problem = Problem(431, what, "head_too_large")
+        else:
+            problem = Problem(400, "what was sent is no HTTP/1.1 request; check the client", "invalid_http")
+        log.info("%d, and the connection is closed: %s", problem.status, problem.message)
+        cycle = self.cycle
+        if cycle is not None and (cycle.more_body or not cycle.response_complete):
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
         body = problem_body(problem, "tei", request_id(None))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[400] + head + body)
-        self.transport.close()
+        self.transport.write(STATUS_LINE[problem.status] + head + body)
+        if self._large and self.transport.can_write_eof():
+            # A client that still sends would not read this, were its connection closed now.
+            self.transport.write_eof()
+            self._arm(_DRAIN)
+        else:
+            self.transport.close()
 
     def _arm(self, seconds: float) -> None:
         self._disarm()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import orjson
 
 from bothways.errors import CheckpointError
-from bothways.server.calls import Call, Send
+from bothways.server.calls import Send
 
 __all__ = ["Parts", "Reply", "check_finite", "floats", "json_reply", "listed"]
 
@@ -35,10 +35,15 @@ class Reply:
     content_type: str = "application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
+    @property
+    def size(self) -> int:
+        """The body's bytes."""
+        return len(self.body) if isinstance(self.body, bytes) else sum(map(len, self.body))
+
     async def send(self, send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send it, waiting where the client is slow to read."""
         parts: Parts = [self.body] if isinstance(self.body, bytes) else self.body
-        size = sum(map(len, parts))
+        size = self.size
         await send(
             {
                 "type": "http.response.start",
@@ -76,7 +81,7 @@ def _pieces(parts: Parts) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def json_reply(value: Any, call: Call | None = None) -> Reply:
+def json_reply(value: Any) -> Reply:
     """A value as JSON."""
     return Reply(_encode(value))
 

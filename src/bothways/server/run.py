@@ -11,12 +11,11 @@ import shutil
 import signal
 import socket
 import ssl
-import stat
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,16 +24,14 @@ import uvicorn
 from prometheus_client import multiprocess
 from uvicorn.supervisors import Multiprocess
 
-from bothways.errors import InputError
+from bothways.errors import BothwaysError, InputError
+from bothways.server.listening import BACKLOG, leave, listen, listening
 from bothways.server.logs import log, log_config
 from bothways.server.models import Models, load_models
 from bothways.server.protocol import Protocol
 from bothways.server.settings import Settings
 
 __all__ = ["serve"]
-
-# How many connections wait to be accepted.
-_BACKLOG = 2048
 
 # A worker that does not answer its parent for so long is started anew; loading may hold Python's lock for a while.
 _WORKER_SILENT = 30
@@ -44,6 +41,9 @@ _UNABLE = 3
 
 # A signal that comes again within so many seconds is the same one, sent to a process and to its group.
 _SAME_SIGNAL = 0.3
+
+# How many seconds after --shutdown-timeout threads may still end what they do: a batch, or the last spans.
+_LAST = 0.5
 
 # How often a worker looks whether its parent lives, in seconds.
 _LOOK_FOR_PARENT = 1.0
@@ -62,7 +62,7 @@ def serve(settings: Settings) -> None:
     # More than may wait could never be let in.
     most = min(settings.max_request_tokens, settings.max_queue_tokens)
     settings = dataclasses.replace(settings, max_request_tokens=most)
-    with _listening(settings) as (listener, address):
+    with listening(settings) as (listener, address):
         if settings.workers == 1:
             _run_alone(settings, listener, address)
         else:
@@ -88,60 +88,6 @@ def _check(settings: Settings) -> None:
             ) from None
 
 
-@contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
-    """The socket to listen on, and its address in words."""
-    if settings.uds is not None:
-        listener = _unix_socket(settings.uds)
-        try:
-            yield listener, f"unix:{settings.uds}"
-        finally:
-            listener.close()
-            Path(settings.uds).unlink(missing_ok=True)
-        return
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as error:
-            raise InputError(
-                f"can't listen on {settings.host} port {settings.port}: {error.strerror or error}; choose another "
-                "--host or --port, or --port 0 for a free one"
-            ) from None
-        host, port = listener.getsockname()[:2]
-        scheme = "https" if settings.tls_cert else "http"
-        yield listener, f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _unix_socket(path: str) -> socket.socket:
-    if os.path.exists(path):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise InputError(f"{path} is there and is no socket; give another --uds")
-        with socket.socket(socket.AF_UNIX) as other:
-            if other.connect_ex(path) == 0:
-                raise InputError(f"another process listens on {path}; give another --uds")
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(path)
-    except OSError as error:
-        listener.close()
-        raise InputError(f"can't listen on {path}: {error.strerror or error}; give another --uds") from None
-    return listener
-
-
-def _listen(listener: socket.socket, address: str) -> None:
-    """Let connections come. Until then several servers may have bound the same port."""
-    try:
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        raise InputError(
-            f"can't listen on {address}: {error.strerror or error}; choose another --host or --port, or --port 0 for "
-            "a free one"
-        ) from None
-
-
 def _config(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -154,9 +100,9 @@ def _config(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=max(1, round(settings.keep_alive)),
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         **more,
@@ -165,11 +111,12 @@ def _config(settings: Settings, app: Any, **more: Any) -> uvicorn.Config:
 
 def _run_alone(settings: Settings, listener: socket.socket, address: str) -> None:
     config = _config(settings, functools.partial(_make_app, settings, load_models(settings)))
-    _listen(listener, address)
-    server = _Server(config, address)
+    listen(listener, address)
+    server = _Server(config, address, functools.partial(leave, settings.uds))
     try:
         server.run([listener])
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         gc.unfreeze()
     if not server.started:
         raise InputError("the server could not start; its log says why")
@@ -185,9 +132,10 @@ def _run_workers(settings: Settings, listener: socket.socket, address: str) -> N
             workers=settings.workers,
             timeout_worker_healthcheck=_WORKER_SILENT,
         )
-        workers = _Workers(config, [listener], address, folder)
+        workers = _Workers(config, [listener], address, folder, functools.partial(leave, settings.uds))
         workers.run()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         shutil.rmtree(folder, ignore_errors=True)
     if any(process.exitcode == _UNABLE for process in workers.processes):
         raise InputError("a worker could not start; the log says why")
@@ -195,24 +143,31 @@ def _run_workers(settings: Settings, listener: socket.socket, address: str) -> N
 
 def _make_app(settings: Settings, models: Models | None) -> Any:
     """Make the application; in a worker, which starts from nothing, load the models first."""
+    if models is not None:
+        return _app(settings, models)
+    # A terminal sends Ctrl-C to all its processes; the parent tells workers to stop by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        app = _app(settings, load_models(settings))
+    except Exception as error:
+        log.error("%s", error or repr(error), exc_info=not isinstance(error, BothwaysError))
+        sys.exit(_UNABLE)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _end_in_time(settings)
+    return app
+
+
+def _app(settings: Settings, models: Models) -> Any:
     from bothways.server.app import make_app
     from bothways.server.metrics import Metrics
     from bothways.server.service import Service, version
     from bothways.server.tracing import make_tracer
 
-    if models is None:
-        # A terminal sends Ctrl-C to all its processes; the parent tells workers to stop by SIGTERM.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        try:
-            models = load_models(settings)
-        except Exception as error:
-            log.error("%s", error)
-            sys.exit(_UNABLE)
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     Protocol.head_timeout = settings.body_timeout
     metrics = Metrics()
-    service = Service(settings, models, metrics, make_tracer(settings.otlp_endpoint, version()))
+    tracer = make_tracer(settings.otlp_endpoint, version())
+    service = Service(settings, models, metrics, tracer)
     for model in models:
         engine = model.encoder.engine
         metrics.build(service.version, model.name, engine.name, engine.level, engine.dtype)
@@ -222,6 +177,30 @@ def _make_app(settings: Settings, models: Models | None) -> Any:
     gc.collect()
     gc.freeze()
     return make_app(service)
+
+
+def _end_in_time(settings: Settings) -> None:
+    """Let a worker's SIGTERM, beside what it does already, set the time when the worker has ended whatever it does."""
+    stop: Any = signal.getsignal(signal.SIGTERM)
+
+    def told(number: int, frame: FrameType | None) -> None:
+        _end_after(settings.shutdown_timeout)
+        stop(number, frame)
+
+    signal.signal(signal.SIGTERM, told)
+
+
+def _end_after(seconds: float, leave: Callable[[], None] = lambda: None) -> None:
+    """End this process so long after it was told to stop, where a thread or a collector of spans keeps it."""
+
+    def end(*_: object) -> None:
+        log.warning("stopped, though not all is done: a thread is busy, or spans could not be sent")
+        leave()
+        # Python would wait for them.
+        os._exit(0)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds + _LAST)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -252,9 +231,10 @@ def _limits(settings: Settings) -> str:
 class _Server(uvicorn.Server):
     """A server in this process, which exits with 0 when it was told to stop."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, leave: Callable[[], None]) -> None:
         super().__init__(config)
         self._address = address
+        self._leave = leave
         self._told = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -275,6 +255,7 @@ class _Server(uvicorn.Server):
         now = time.monotonic()
         if self.should_exit and now - self._told > _SAME_SIGNAL:
             log.warning("stopping at once: requests under way are cut off")
+            self._leave()
             # Nothing that may wait: engine threads are in the middle of computing.
             os._exit(128 + number)
         if not self.should_exit:
@@ -283,20 +264,29 @@ class _Server(uvicorn.Server):
                 "stopping: requests under way have %s s to end; stop again to cut them off",
                 self.config.timeout_graceful_shutdown,
             )
+            _end_after(self.config.timeout_graceful_shutdown or 0, self._leave)
         self.handle_exit(number, None)
 
 
 class _Workers(Multiprocess):
     """Several processes behind one socket; one that dies is started again."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], address: str, metrics: str) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sockets: list[socket.socket],
+        address: str,
+        metrics: str,
+        leave: Callable[[], None],
+    ) -> None:
         super().__init__(config, sockets)
         self._address = address
         self._metrics = metrics
+        self._leave = leave
 
     def init_processes(self) -> None:
         for listener in self.sockets:
-            _listen(listener, self._address)
+            listen(listener, self._address)
             listener.set_inheritable(True)
         super().init_processes()
         while not all(process.is_ready(timeout=1) for process in self.processes):
@@ -307,8 +297,27 @@ class _Workers(Multiprocess):
 
     def terminate_all(self) -> None:
         """Let the workers end what is under way."""
-        log.info("stopping: requests under way have %s s to end", self.config.timeout_graceful_shutdown)
+        seconds = self.config.timeout_graceful_shutdown or 0
+        log.info("stopping: requests under way have %s s to end; stop again to cut them off", seconds)
+        told = time.monotonic()
+
+        def again(number: int, _: FrameType | None) -> None:
+            if time.monotonic() - told > _SAME_SIGNAL:
+                log.warning("stopping at once: requests under way are cut off")
+                self._kill()
+                os._exit(128 + number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, again)
+        # Workers end by themselves, a moment earlier; but one that still loads its models does not.
+        _end_after(seconds + _LAST, self._kill)
         super().terminate_all()
+
+    def _kill(self) -> None:
+        for process in self.processes:
+            process.process.kill()
+        self._leave()
+        shutil.rmtree(self._metrics, ignore_errors=True)
 
     def keep_subprocess_alive(self) -> None:
         """Start workers again that have died; what they measured last is no more."""

@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
 from bothways.server.jobs import Job
 from bothways.tasks.plan import Computed
+from bothways.tokenizer_files import is_panic
 
 __all__ = ["Batch", "Scheduler"]
 
@@ -37,6 +38,12 @@ _FIRST_RATE = 5000.0
 
 # Batches of fewer tokens say little about the rate.
 _TIMED = 32
+
+# Lanes whose rates are remembered.
+_RATES = 256
+
+# Texts whose results are made at once; between two such pieces it is looked whether anybody still waits for them.
+_PIECE = 64
 
 # Batches that wait for their results to be made.
 _AHEAD = 4
@@ -132,7 +139,7 @@ class Scheduler:
     def waiting_tokens(self) -> int:
         """Tokens that are not computed yet."""
         with self._changed:
-            return sum(job.left for job in self._waiting)
+            return sum(job.left for job in self._waiting if not job.dropped)
 
     def stop(self) -> None:
         """End the threads when what they are doing is done; jobs that wait are not computed."""
@@ -162,7 +169,12 @@ class Scheduler:
                 self._put_back(batch, death)
                 raise
             self._tell(batch)
-            whole = _split(batch, rows)
+            try:
+                whole = _split(batch, rows)
+            except Exception as error:
+                for job in batch.parts:
+                    job.end(error)
+                raise
             # While nothing else waits there is no reason to pass results on.
             if not self._waiting:
                 self._finish(whole)
@@ -238,8 +250,10 @@ class Scheduler:
         batch.seconds = time.perf_counter() - begin
         if batch.tokens >= _TIMED:
             rate = batch.tokens / max(batch.seconds, 1e-6)
-            known = self._rates.get(batch.lane, rate)
+            known = self._rates.pop(batch.lane, rate)
             self._rates[batch.lane] = 0.9 * known + 0.1 * rate
+            if len(self._rates) > _RATES:  # lanes may be of options that nobody uses again
+                del self._rates[next(iter(self._rates))]
         return rows
 
     def _compute_apart(self, batch: Batch, error: Exception) -> list[Any]:
@@ -256,42 +270,52 @@ class Scheduler:
         return rows
 
     def _finish(self, whole: _Whole) -> None:
-        """Make results of texts. Those of one plan are finished together."""
+        """Make results of texts. Those of one plan are finished together, some at a time."""
         plans: dict[int, _Whole] = {}
         for job, texts in whole:
-            plans.setdefault(id(job.plan), []).append((job, texts))
-        for together in plans.values():
+            for begin in range(0, len(texts), _PIECE):
+                plans.setdefault(id(job.plan), []).append((job, texts[begin : begin + _PIECE]))
+        pieces = [piece for together in plans.values() for piece in _pieces(together)]
+        while pieces:
+            piece = [(job, texts) for job, texts in pieces.pop() if not job.dropped]
             try:
-                self._finish_plan(together)
-            except Exception as error:
-                self._finish_apart(together, error)
+                self._finish_piece(piece)
             except BaseException as death:
-                for job, _ in whole:
+                # What others wait for is for the thread that comes after this one.
+                self._room.acquire(blocking=False)
+                self._computed.put([one for rest in pieces for one in rest])
+                for job, _ in piece:
                     job.end(RuntimeError(f"an engine thread died: {death!r}"))
                 raise
 
-    def _finish_plan(self, together: _Whole) -> None:
-        results = iter(together[0][0].plan.finish([text for _, texts in together for text in texts]))
-        rendered = [[job.render(next(results)) for _ in texts] for job, texts in together]
-        for (job, texts), own in zip(together, rendered, strict=True):
+    def _finish_piece(self, piece: _Whole) -> None:
+        try:
+            self._finish_together(piece)
+        except BaseException as error:
+            # A panic of Rust's is no Exception, and no reason for a thread to die.
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            if len(piece) == 1:
+                _log.error("a request failed when its results were made", exc_info=error)
+                piece[0][0].end(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+                return
+            for one in piece:
+                self._finish_piece([one])
+
+    def _finish_together(self, piece: _Whole) -> None:
+        if not piece:
+            return
+        texts = [text for _, own in piece for text in own]
+        results = piece[0][0].plan.finish(texts)
+        if len(results) != len(texts):
+            raise RuntimeError(f"{len(results)} results were made of {len(texts)} texts")
+        each = iter(results)
+        rendered = [[job.render(next(each)) for _ in own] for job, own in piece]
+        for (job, own), done in zip(piece, rendered, strict=True):
             with self._changed:
-                last = job.fill_in(texts, own)
+                last = job.fill_in(own, done)
             if last:
                 job.end()
-
-    def _finish_apart(self, together: _Whole, error: Exception) -> None:
-        for one in together:
-            if len(together) > 1:
-                self._finish_apart_one(one)
-            else:
-                _log.error("a request failed when its results were made", exc_info=error)
-                one[0].end(error)
-
-    def _finish_apart_one(self, one: tuple[Job, list[Computed[Any]]]) -> None:
-        try:
-            self._finish_plan([one])
-        except Exception as error:
-            self._finish_apart([one], error)
 
     def _put_back(self, batch: Batch, death: BaseException) -> None:
         """Put a batch back whose thread dies; a job that has seen two die is given up."""
@@ -324,6 +348,20 @@ def _fill_up(batch: Batch, jobs: list[Job], room: float, turn: float) -> None:
         for job in jobs:
             if batch.tokens < room:
                 _add(batch, job, min(turn, room - batch.tokens))
+
+
+def _pieces(together: _Whole) -> Iterator[_Whole]:
+    """Cut what one plan finishes into pieces, the last ones first."""
+    piece: _Whole = []
+    size = 0
+    for one in reversed(together):
+        piece.insert(0, one)
+        size += len(one[1])
+        if size >= _PIECE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def _split(batch: Batch, rows: list[Any]) -> _Whole:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from bothways.stream import BATCH_TOKENS
 from bothways.tasks.plan import Plan
 from bothways.tokens import Sequence
 
-__all__ = ["Results", "Service"]
+__all__ = ["Results", "Service", "counted", "unique", "version"]
 
 # Texts that are so short together are tokenized where they are: to go to another thread takes longer.
 _AT_ONCE_CHARACTERS = 600
@@ -53,6 +55,13 @@ class Results:
     lengths: list[int]
     truncated: list[bool]
 
+    def at(self, places: list[int]) -> Results:
+        """The results of texts of which these are the different ones."""
+        if len(places) == len(self.each):
+            return self
+        lengths, truncated = ([values[n] for n in places] for values in (self.lengths, self.truncated))
+        return Results([self.each[n] for n in places], lengths, truncated)  # type: ignore[arg-type]
+
     @property
     def tokens(self) -> int:
         """The tokens of all texts, special ones included."""
@@ -73,6 +82,7 @@ class Service:
         self.scheduler = Scheduler(BATCH_TOKENS, metrics.batch)
         self.requests = 0  # under way
         self.queued_tokens = 0  # of the requests under way
+        self.held_bytes = 0  # of bodies and answers
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="bothways-tokenize")
         self._watching: asyncio.Task[None] | None = None
 
@@ -84,30 +94,61 @@ class Service:
         """End the threads."""
         if self._watching is not None:
             self._watching.cancel()
-        self._tokenizing.shutdown(cancel_futures=True)
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.scheduler.stop)
-        await loop.run_in_executor(None, self.tracer.close)
+        ends = (self.scheduler.stop, self.tracer.close)
+        await asyncio.gather(*(loop.run_in_executor(None, end) for end in ends))
 
     async def _watch(self) -> None:
         """Start an engine thread again that has died. Until then `ready` is false."""
         while True:
             await asyncio.sleep(_WATCH_ENGINE)
+            self.metrics.oldest.set(self.scheduler.oldest)
             if not self.scheduler.alive:
                 await asyncio.sleep(_WATCH_ENGINE)
                 self.metrics.restarts.inc()
                 self.scheduler.start()
 
     @property
+    def requests(self) -> int:
+        """How many requests are under way."""
+        return self._requests
+
+    @requests.setter
+    def requests(self, count: int) -> None:
+        self._requests = count
+        self.metrics.queue_size.set(count)  # at once, as another worker may be asked for it
+
+    @property
+    def queued_tokens(self) -> int:
+        """How many tokens the requests under way have."""
+        return self._queued_tokens
+
+    @queued_tokens.setter
+    def queued_tokens(self, count: int) -> None:
+        self._queued_tokens = count
+        self.metrics.queued_tokens.set(count)
+
+    @property
     def unready(self) -> str:
         """Why no requests should come here now, or "" where they may."""
         return "" if self.scheduler.alive else "the engine is being started again"
 
-    def admit(self) -> None:
-        """Let a request in, or turn it away where too many are under way."""
+    def check_room(self) -> None:
+        """Turn a request away where too many are under way."""
         most = self.settings.max_queue_requests
-        if self.requests > most:  # this one is counted already
+        if self.requests >= most:
             raise self._overloaded("max_queue_requests", f"{most} requests are under way, and no more are let in")
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Let a request in whose body is there, or turn it away; it is under way until its answer is made."""
+        self.check_room()
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
 
     def _overloaded(self, limit: str, what: str) -> Problem:
         flag = "--" + limit.replace("_", "-")
@@ -129,8 +170,29 @@ class Service:
         call.model = model.name
         return model
 
+    def plan(self, model: Model, task: str, **options: Any) -> Plan[Any, Any]:
+        """The plan of a call, whose options are within the limits of texts.
+
+        Raises:
+            Problem: They are not.
+            BothwaysError: An option can't be used, or the model can't do the task.
+        """
+        for name, value in options.items():
+            parts = value if isinstance(value, tuple | list) else (value,)
+            strings = [part for part in parts if isinstance(part, str)]
+            self.check_items(max(len(parts), value.count(",") if name == "labels" and isinstance(value, str) else 0))
+            self._check_length(f"`{name}`", sum(map(len, strings)))
+        return model.plan(task, **options)
+
     async def run(
-        self, call: Call, model: Model, plan: Plan[Any, Any], texts: list[Any], render: Render, *, unique: bool = False
+        self,
+        call: Call,
+        model: Model,
+        plan: Plan[Any, Any],
+        texts: list[Any],
+        render: Render,
+        *,
+        foretell: Callable[[list[int]], int] | None = None,
     ) -> Results:
         """Take texts through a plan; equal ones are computed once.
 
@@ -140,28 +202,17 @@ class Service:
             plan: What is done.
             texts: What the plan takes.
             render: What the response holds of a result; called outside the event loop.
-            unique: Texts are known to be all different, or can't be compared.
+            foretell: How large the answer is, of texts of such lengths.
 
         Raises:
             Problem: A limit is passed, time is over, or the client is gone.
             BothwaysError: A text or the model can't be used.
         """
         self.check_texts(call, texts)
-        places: list[int] | None = None
-        each = texts
-        if not unique and len(texts) > 1:
-            found: dict[Any, int] = {}
-            places = [found.setdefault(text, len(found)) for text in texts]
-            each = list(found)
+        each, places = unique(texts)
         groups = await self.tokenize(call, plan, each)
-        results = await self.compute(call, model, plan, each, groups, render)
-        if places is None or len(each) == len(texts):
-            return results
-        return Results(
-            [results.each[n] for n in places],
-            [results.lengths[n] for n in places],
-            [results.truncated[n] for n in places],
-        )
+        results = await self.compute(call, model, plan, each, groups, render, foretell=foretell)
+        return counted(call, results.at(places))
 
     async def compute(
         self,
@@ -171,16 +222,18 @@ class Service:
         texts: list[Any],
         groups: list[list[Sequence]],
         render: Render,
+        *,
+        foretell: Callable[[list[int]], int] | None = None,
     ) -> Results:
-        """Compute texts whose sequences are known."""
+        """Compute texts whose sequences are known; all else as in `run`."""
         lengths = [sum(map(len, group)) for group in groups]
         truncated = [any(sequence.truncated for sequence in group) for group in groups]
-        call.texts += len(texts)
-        call.truncated += sum(truncated)
         call.tokens += sum(lengths)
         if not texts:
             return Results([], [], [])
         self.check_tokens(sum(lengths))
+        if foretell is not None:
+            self.check_answer(foretell(lengths))
         self._check_queue(sum(lengths))
         loop = call.loop
         future: asyncio.Future[None] = loop.create_future()
@@ -200,22 +253,50 @@ class Service:
         return Results(job.results, lengths, truncated)
 
     def check_texts(self, call: Call, texts: list[Any]) -> None:
-        """Refuse a request with too many texts, or one that is too long."""
-        settings = self.settings
+        """Refuse a request with too many texts, or one that is too long, and count their characters.
+
+        A pair counts together, and so do the words of one text; token ids don't count.
+        """
         self.check_items(len(texts))
         for number, text in enumerate(texts):
-            size = longest = len(text)
-            if not isinstance(text, str):  # a pair, or words, or token ids
-                sizes = [len(part) for part in text if isinstance(part, str)]
-                size, longest = sum(sizes), max(sizes, default=0)
+            size = len(text) if isinstance(text, str) else sum(len(part) for part in text if isinstance(part, str))
+            if not text and self.settings.refuse_empty:
+                raise Problem(400, f"text {number} is empty; leave it out", "empty_input")
+            self._check_length(f"text {number}", size)
             call.characters += size
-            if longest > settings.max_text_chars:
-                raise Problem(
-                    413,
-                    f"text {number} has {longest} characters, the limit is {settings.max_text_chars}; send less of it "
-                    "(server option --max-text-chars)",
-                    "max_text_chars",
-                )
+
+    def _check_length(self, what: str, size: int) -> None:
+        most = self.settings.max_text_chars
+        if size > most:
+            raise Problem(
+                413,
+                f"{what} has {size} characters, the limit is {most}; send less of it (server option --max-text-chars)",
+                "max_text_chars",
+            )
+
+    def check_answer(self, size: int) -> None:
+        """Refuse a request whose answer would have so many bytes, where they are too many."""
+        most = self.settings.max_answer_bytes
+        if size > most:
+            raise Problem(
+                413,
+                f"the answer would have about {size} bytes, the limit is {most}; ask for less at once "
+                "(server option --max-answer-bytes)",
+                "max_answer_bytes",
+            )
+
+    def hold(self, call: Call, size: int) -> None:
+        """Count bytes that are held for a request, or turn it away where there are too many."""
+        most = self.settings.max_queue_bytes
+        if self.held_bytes + size > most and self.held_bytes > call.held:
+            raise self._overloaded("max_queue_bytes", f"requests and answers of {self.held_bytes} bytes are under way")
+        self.held_bytes += size
+        call.held += size
+
+    def let_go(self, call: Call) -> None:
+        """Count no more what was held for a request."""
+        self.held_bytes -= call.held
+        call.held = 0
 
     def check_items(self, count: int) -> None:
         """Refuse a request of so many texts, where they are too many."""
@@ -229,13 +310,15 @@ class Service:
 
     def check_tokens(self, tokens: int) -> None:
         """Refuse a request of which so many tokens are known, where they are too many."""
-        most = self.settings.max_request_tokens
+        flags = {"--max-request-tokens": "max_request_tokens", "--max-queue-tokens": "max_queue_tokens"}
+        flag, name = min(flags.items(), key=lambda item: getattr(self.settings, item[1]))
+        most = getattr(self.settings, name)
         if tokens > most:
             raise Problem(
                 413,
                 f"the request has {tokens} tokens or more, the limit is {most}; send fewer texts at once "
-                "(server option --max-request-tokens)",
-                "max_request_tokens",
+                f"(server option {flag})",
+                name,
             )
 
     def _check_queue(self, tokens: int) -> None:
@@ -251,18 +334,31 @@ class Service:
         """Turn texts into sequences, in turns with other requests where it takes long."""
         begin = time.perf_counter()
         try:
-            if call.characters <= _AT_ONCE_CHARACTERS and len(texts) <= _AT_ONCE_TEXTS:
+            if len(texts) <= _AT_ONCE_TEXTS and sum(map(plan.weight, texts)) <= _AT_ONCE_CHARACTERS:
                 return plan.tokenize(texts, 0)
             groups: list[list[Sequence]] = []
             tokens = 0
             for first, chunk in _chunks(texts, plan.weight):
-                groups += await call.loop.run_in_executor(self._tokenizing, plan.tokenize, chunk, first)
+                groups += await call.outside(self._tokenizing, functools.partial(plan.tokenize, chunk, first))
                 tokens += sum(len(sequence) for group in groups[first:] for sequence in group)
                 self.check_tokens(tokens)
-                call.check_deadline()
             return groups
         finally:
             call.times["tokenization"] = call.times.get("tokenization", 0.0) + time.perf_counter() - begin
+
+
+def counted(call: Call, results: Results) -> Results:
+    """Count a request's texts, equal ones each time."""
+    call.texts += len(results.lengths)
+    call.truncated += sum(results.truncated)
+    return results
+
+
+def unique(texts: list[Any]) -> tuple[list[Any], list[int]]:
+    """The different ones among texts, and for every text its place among these."""
+    found: dict[Any, int] = {}
+    places = [found.setdefault(text, len(found)) for text in texts]
+    return list(found), places
 
 
 def version() -> str:
@@ -289,7 +385,9 @@ def _settle(future: asyncio.Future[None], job: Job) -> None:
     if job.error is None:
         future.set_result(None)
     else:
-        future.set_exception(job.error)
+        # A StopIteration can't be raised where somebody awaits.
+        stop = isinstance(job.error, StopIteration)
+        future.set_exception(RuntimeError(repr(job.error)) if stop else job.error)
 
 
 def _add_times(call: Call, job: Job) -> None:

@@ -33,8 +33,10 @@ class Settings:
         max_items: The most texts, documents or labels of a request.
         max_text_chars: The most characters of one text.
         max_request_tokens: The most tokens of a request, after cutting.
+        max_answer_bytes: The most bytes of an answer of vectors, labels or tokens, as far as they can be foretold.
         max_queue_requests: Requests under way at once; more are turned away with 429.
         max_queue_tokens: Tokens that wait or are computed at once; more are turned away with 429.
+        max_queue_bytes: Bytes of bodies and answers that are held at once; more are turned away with 429.
         request_timeout: After so long a request is given up with 504.
         body_timeout: How long a client may take to send a request.
         keep_alive: How long an idle connection is kept.
@@ -67,12 +69,14 @@ class Settings:
     max_items: int = 16_384
     max_text_chars: int = 200_000
     max_request_tokens: int = 1_000_000
+    max_answer_bytes: int = 256 << 20
     max_queue_requests: int = 1024
     max_queue_tokens: int = 1_000_000
+    max_queue_bytes: int = 1 << 30
     request_timeout: float = 120.0
     body_timeout: float = 30.0
-    keep_alive: float = 75.0
-    shutdown_timeout: float = 30.0
+    keep_alive: int = 75
+    shutdown_timeout: int = 30
     log_format: str = "text"
     log_level: str = "info"
     access_log: bool = False

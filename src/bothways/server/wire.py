@@ -53,7 +53,7 @@ async def decode(body: bytes, kind: type[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise _wrong_shape(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if _LONE_SURROGATE.search(body):
+        if len(body) <= _AT_ONCE and _LONE_SURROGATE.search(body):
             raise Problem(
                 400,
                 "a text has a lone surrogate (\\ud800 to \\udfff without its other half), which no encoding can carry; "

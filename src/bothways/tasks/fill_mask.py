@@ -5,6 +5,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,12 +15,20 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.errors import InputError, TaskError
 from bothways.heads import softmax
+from bothways.tasks.inputs import shown
 from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.scores import Limits, Pick, Scorer, one_by_one
-from bothways.tokens import Sequence
+from bothways.tokens import Sequence, Tokenizer
 from bothways.vocabulary import Vocabulary
 
-__all__ = ["Fill", "best_tokens", "fill_mask", "mask_id", "target_ids"]
+__all__ = ["Fill", "best_tokens", "fill_mask", "mask_id", "target_ids", "warn_of"]
+
+#: Decoders that make of each token, whatever its neighbours, one string if it is the first of a text and one if it
+#: isn't; as long as the bytes of characters are whole.
+_APART = ((), ("WordPiece",), ("Metaspace",), ("ByteLevel",), ("Replace", "ByteFallback", "Fuse"))
+
+#: What stands where bytes make no character: more bytes could have changed that.
+_BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ def fill_mask(scorer: Scorer, limits: Limits, top_k: int | None, targets: list[i
     """Plan to find for every text, mask after mask, the `top_k` tokens that fit best, of all or of `targets` (ids)."""
     tokenizer = scorer.tokenizer
     spelling, wanted = mask_id(tokenizer.vocabulary)
+    apart = _decoders(tokenizer) in _APART
+    allowed = None if targets is None else np.unique(np.array(targets, np.intp))
 
     def masks(sequence: Sequence) -> npt.NDArray[np.intp]:
         return np.flatnonzero(sequence.ids == wanted)
@@ -62,31 +73,111 @@ def fill_mask(scorer: Scorer, limits: Limits, top_k: int | None, targets: list[i
         return found
 
     def finish(text: Computed[str]) -> list[Fill]:
-        return _fills(text, masks(text.sequences[0]), tokenizer.vocabulary)
+        return _fills(text, masks(text.sequences[0]), tokenizer.vocabulary, apart)
 
-    pick = Pick(masks, lambda logits: np.stack([best_tokens(row, top_k, targets) for row in logits]))
+    pick = Pick(masks, lambda logits: np.stack([best_tokens(row, top_k, allowed) for row in logits]))
     group = (top_k, None if targets is None else tuple(targets))
     return scorer.plan(tokenize, finish, limits.max_tokens, pick=pick, group=group)
 
 
-def _fills(text: Computed[str], places: npt.NDArray[np.intp], vocabulary: Vocabulary) -> list[Fill]:
+def _fills(text: Computed[str], places: npt.NDArray[np.intp], vocabulary: Vocabulary, apart: bool) -> list[Fill]:
     ids = text.sequences[0].ids.tolist()
+    spelling = _Spelling(vocabulary, special=len(places) > 1, apart=apart)
     fills = []
     for mask, (place, best) in enumerate(zip(places.tolist(), text.rows[0], strict=True)):
-        for number, score in best.tolist():
-            token = int(number)
-            spelled = vocabulary.text([*ids[:place], token, *ids[place + 1 :]], special=len(places) > 1)
-            fills.append(Fill(vocabulary.text([token], special=True), score, token, mask, spelled))
+        tokens = [int(number) for number in best[:, 0].tolist()]
+        texts = spelling.texts(ids[:place], tokens, ids[place + 1 :])
+        for token, score, spelled in zip(tokens, best[:, 1].tolist(), texts, strict=True):
+            fills.append(Fill(spelling.alone(token), score, token, mask, spelled))
     return fills
 
 
-def best_tokens(logits: FloatArray, top_k: int | None, targets: list[int] | None) -> npt.NDArray[np.float64]:
+def _decoders(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The kinds of the decoders that make a text of tokens, one after the other."""
+    if tokenizer.decoder is None:
+        return ()
+    state = json.loads(tokenizer.decoder.__getstate__())
+    return tuple(part["type"] for part in state.get("decoders", [state]))
+
+
+class _Spelling:
+    """Spells a sequence again and again with another token in one place, as `Vocabulary.text` does.
+
+    To decode all of it for every token would take as long as tokens times the sequence. Where the decoder allows it,
+    what stands around a place is decoded once, beside an anchor: any token that is sure to have a text of its own.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, special: bool, apart: bool) -> None:
+        """`special` tokens are spelled or not; `apart` says whether the decoder takes tokens apart."""
+        self._vocabulary = vocabulary
+        self._special = special
+        self._apart = apart
+        self._anchor: int | None = None
+        self._alone: dict[int, str] = {}
+        self._whole: dict[int, bool] = {}
+        self._later: dict[int, str] = {}
+
+    def texts(self, before: list[int], tokens: list[int], after: list[int]) -> list[str]:
+        """Spell each of `tokens` between the same two lists of tokens."""
+        around = self._around(before, tokens, after) if self._apart else None
+        if around is None:
+            return [self._text([*before, token, *after]) for token in tokens]
+        start, anchor, end = around
+        return [
+            start + (self.alone(token) if anchor is None else self._behind(anchor, token)) + end
+            if self._is_whole(token)
+            else self._text([*before, token, *after])
+            for token in tokens
+        ]
+
+    def alone(self, token: int) -> str:
+        """What a token spells by itself, special or not."""
+        if token not in self._alone:
+            self._alone[token] = self._vocabulary.text([token], special=True)
+        return self._alone[token]
+
+    def _around(self, before: list[int], tokens: list[int], after: list[int]) -> tuple[str, int | None, str] | None:
+        """What stands before and after a token; between them the anchor, unless the token is the first one spelled."""
+        if self._anchor is None:
+            self._anchor = next(filter(self._is_whole, tokens), None)
+        anchor = self._anchor
+        if anchor is None:
+            return None
+        start = self._text(before)
+        opens = not (before if self._special else self._ordinary(before))
+        joined = start + (self.alone(anchor) if opens else self._behind(anchor, anchor))
+        if start.endswith(_BROKEN) or self._text([*before, anchor]) != joined:
+            return None
+        return start, None if opens else anchor, self._text([anchor, *after])[len(self.alone(anchor)) :]
+
+    def _ordinary(self, ids: list[int]) -> list[int]:
+        return [id for id in ids if self._vocabulary.token(id) not in self._vocabulary.special]
+
+    def _is_whole(self, token: int) -> bool:
+        """Whether a token is spelled, and no part of a character, which its neighbours could complete."""
+        if token not in self._whole:
+            text = self._text([token])
+            known = text == self.alone(token) and not text.endswith(_BROKEN)
+            self._whole[token] = bool(text) and known and not self._vocabulary.token(token).startswith("<0x")
+        return self._whole[token]
+
+    def _behind(self, anchor: int, token: int) -> str:
+        """What a token adds to the text of the anchor, always the same one."""
+        if token not in self._later:
+            self._later[token] = self._text([anchor, token])[len(self.alone(anchor)) :]
+        return self._later[token]
+
+    def _text(self, ids: list[int]) -> str:
+        return self._vocabulary.text(ids, special=self._special)
+
+
+def best_tokens(logits: FloatArray, top_k: int | None, targets: npt.NDArray[np.intp] | None) -> npt.NDArray[np.float64]:
     """Find the ids of the best tokens among logits (V,) and their probabilities: (k, 2), NaN if logits are not finite.
 
-    Equal ones are in the order of their ids. `targets` restrict what is chosen from, not what the probabilities are
-    shared among.
+    Equal ones are in the order of their ids. `targets`, ids in order, restrict what is chosen from, not what the
+    probabilities are shared among.
     """
-    ids = np.arange(len(logits)) if targets is None else np.array(sorted(set(targets)), np.intp)
+    ids = np.arange(len(logits)) if targets is None else targets
     count = len(ids) if top_k is None else min(top_k, len(ids))
     if not np.isfinite(logits).all():
         return np.full((count, 2), np.nan)
@@ -111,29 +202,35 @@ def mask_id(vocabulary: Vocabulary) -> tuple[str, int]:
     return vocabulary.mask
 
 
-def target_ids(targets: Iterable[str], vocabulary: Vocabulary) -> list[int]:
+def target_ids(targets: Iterable[str], vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
     """Find the ids of tokens by their spelling in the vocabulary, or else in a text.
 
-    A target of several tokens stands for its first one, as in transformers; that is logged.
+    A target of several tokens stands for its first one, as in transformers. Beside the ids comes what there is to say
+    of such targets, in their words: to be shown to nobody but who gave them.
 
     Raises:
         InputError: No target has a token.
     """
     found: list[int] = []
+    remarks: list[str] = []
     for target in targets:
         exact = vocabulary.id(target)
         ids = [exact] if exact is not None else vocabulary.split(target)
         found += ids[:1]
         if len(ids) != 1:
-            _warn(target, vocabulary.token(ids[0]) if ids else None)
+            what = "several tokens" if ids else "no token"
+            done = f"its first one, {vocabulary.token(ids[0])!r}, stands for it" if ids else "it is left out"
+            remarks.append(f"the target {shown(target)} is {what} in this vocabulary: {done}")
     if not found:
         raise InputError("targets has no token of the vocabulary; pass one at least")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), remarks
 
 
-def _warn(target: str, token: str | None) -> None:
+def warn_of(remarks: list[str]) -> None:
+    """Log what there is to say of targets."""
+    if not remarks:
+        return
     import logging
 
-    what = "no token" if token is None else "several tokens"
-    done = "it is left out" if token is None else f"its first one, {token!r}, stands for it"
-    logging.getLogger("bothways").warning("the target %r is %s in this vocabulary: %s", target, what, done)
+    for remark in remarks:
+        logging.getLogger("bothways").warning("%s", remark)

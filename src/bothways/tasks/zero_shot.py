@@ -20,20 +20,25 @@ from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.scores import Limits, Scorer
 from bothways.tokens import Sequence
 
-__all__ = ["entailment", "read_labels", "sentences", "zero_shot"]
+__all__ = ["entailment", "read_labels", "read_template", "sentences", "zero_shot"]
+
+#: Where a label goes in a template.
+_PLACE = "{}"
 
 
 def zero_shot(
-    labels: list[str], hypotheses: list[str], scorer: Scorer, limits: Limits, *, multi_label: bool
+    labels: list[str], template: str, scorer: Scorer, limits: Limits, *, multi_label: bool
 ) -> Plan[str, list[Label]]:
     """Plan to give every text its labels, the best first; equal scores keep the labels' order.
 
     Too long a text is cut so that the label's sentence stays whole.
     """
-    many = len(hypotheses)
-    around = sum(map(len, hypotheses))
+    many = len(labels)
+    around = many * (len(template) - len(_PLACE)) + sum(map(len, labels))
 
     def tokenize(texts: list[str], first: int) -> list[list[Sequence]]:
+        # Made only here, when a text's weight is known: together they are as long as labels times the template.
+        hypotheses = sentences(template, labels)
         pairs = scorer.tokenizer.tokenize(
             [(text, hypothesis) for text in texts for hypothesis in hypotheses],
             max_length=limits.max_tokens,
@@ -90,12 +95,19 @@ def read_labels(labels: Any) -> list[str]:
     return found
 
 
+def read_template(template: Any) -> str:
+    """Read the sentence that a label makes: its {} says where, and no other braces are in it.
+
+    It is no format string: those can reach into objects and ask for any amount of memory.
+    """
+    if isinstance(template, str) and template.count(_PLACE) == template.count("{") == template.count("}") == 1:
+        return template
+    raise InputError(
+        f"template is {shown(template)}; it must be a string with one {{}} where the label goes, and no other braces"
+    )
+
+
 def sentences(template: Any, labels: list[str]) -> list[str]:
     """Put every label into the template, whose {} says where."""
-    try:
-        made = [template.format(label) for label in labels]
-    except (AttributeError, IndexError, KeyError, ValueError):
-        made = [template]
-    if made[0] == template:
-        raise InputError(f"template is {shown(template)}; it must be a string with one {{}} where the label goes")
-    return made
+    before, after = read_template(template).split(_PLACE)
+    return [before + label + after for label in labels]

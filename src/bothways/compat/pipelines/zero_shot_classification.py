@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bothways.compat.pipelines.base import Pipeline
+from bothways.errors import InputError
 from bothways.tasks.inputs import shown
+from bothways.tasks.zero_shot import read_template
 
 __all__ = ["ZeroShotClassificationPipeline"]
 
@@ -36,10 +38,10 @@ class ZeroShotClassificationPipeline(Pipeline):
         multi_label: bool = False,
     ) -> Iterator[Any]:
         labels = _read_labels(candidate_labels)
-        if hypothesis_template.format(labels[0]) == hypothesis_template:
-            raise ValueError(
-                f"hypothesis_template is {hypothesis_template!r}; it must have a {{}} where the label goes"
-            )
+        try:
+            read_template(hypothesis_template)
+        except InputError as error:
+            raise ValueError(f"hypothesis_{error}") from None
         ahead: deque[str] = deque()  # texts are read before their results come
 
         def read() -> Iterator[str]:

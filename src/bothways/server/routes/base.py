@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import functools
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,18 +17,21 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Envelope, Problem
 from bothways.server.replies import Parts, Reply, check_finite, floats
-from bothways.server.service import Results, Service
+from bothways.server.service import Results, Service, counted, unique
 from bothways.tasks.similarity import similarities as compare
 from bothways.tokens import Sequence
 
 __all__ = [
     "Body",
     "Direction",
+    "EmbedFields",
     "Handler",
     "Input",
     "Precision",
     "Route",
+    "check_fills",
     "embed",
+    "embed_options",
     "encoded",
     "given",
     "npy_reply",
@@ -60,6 +61,21 @@ Direction: TypeAlias = Literal["left", "Left", "right", "Right"]
 
 class Body(msgspec.Struct):
     """A request: a JSON object, in which null stands for what is left out, and unknown fields are passed over."""
+
+
+class EmbedFields(Body):
+    """How texts are embedded, on the routes that embed as other APIs do."""
+
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    input_type: str | None = None
+    normalize: bool | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -166,25 +182,43 @@ def prompt_of(model: Model, prompt: str | None, name: str | None, side: str | No
     return {}
 
 
+def embed_options(service: Service, model: Model, request: EmbedFields) -> dict[str, Any]:
+    """The options of a plan that a request asks for; vectors have length 1 unless it says otherwise."""
+    return {
+        "normalize": True if request.normalize is None else request.normalize,
+        **truncation_of(service, request.truncate, request.truncation_direction),
+        **given(dimensions=request.dimensions),
+        **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
+    }
+
+
 async def embed(
     service: Service, call: Call, model: Model, items: list[Any], render: Callable[[Any], Any], **options: Any
 ) -> Results:
     """Embed texts and token ids, each a str or a tuple of ids; what `render` makes of each vector."""
-    plan = model.plan("embed", **options)
     if not any(isinstance(item, tuple) for item in items):
-        return await service.run(call, model, plan, items, render)
+        return await service.run(call, model, service.plan(model, "embed", **options), items, render)
     if options.get("prompt") or options.get("prompt_name"):
         raise Problem(400, "a prompt can't be put in front of token ids; give texts", "invalid_value")
+    # Not the checkpoint's default prompt either: ids are taken as they are, and texts beside them alike.
+    plan = service.plan(model, "embed", **{**options, "prompt": ""})
     service.check_texts(call, items)
-    texts = await service.tokenize(call, plan, [item for item in items if isinstance(item, str)])
-    rest = iter(texts)
-    groups = [
-        [_of_ids(model, item, n, options)] if isinstance(item, tuple) else next(rest) for n, item in enumerate(items)
-    ]
-    return await service.compute(call, model, plan, items, groups, render)
+    each, places = unique(items)
+    texts = iter(await service.tokenize(call, plan, [item for item in each if isinstance(item, str)]))
+    truncation = options.get("truncation", True)
+
+    def read() -> list[list[Sequence]]:
+        return [
+            [_of_ids(model, item, n, truncation)] if isinstance(item, tuple) else next(texts)
+            for n, item in enumerate(each)
+        ]
+
+    groups = read() if len(each) == 1 else await call.outside(None, read)
+    results = await service.compute(call, model, plan, each, groups, render)
+    return counted(call, results.at(places))
 
 
-def _of_ids(model: Model, ids: tuple[int, ...], number: int, options: dict[str, Any]) -> Sequence:
+def _of_ids(model: Model, ids: tuple[int, ...], number: int, truncation: Any) -> Sequence:
     size = model.encoder.spec.vocab_size
     highest = max(ids)
     if highest >= size:
@@ -196,9 +230,7 @@ def _of_ids(model: Model, ids: tuple[int, ...], number: int, options: dict[str, 
             "unknown_token",
             param="input",
         )
-    return model.encoder.tokenizer.from_ids(
-        ids, max_length=model.embed_limit, truncation=bool(options.get("truncation", True)), number=number
-    )
+    return model.encoder.tokenizer.from_ids(ids, max_length=model.embed_limit, truncation=truncation, number=number)
 
 
 def vectors(encoding: str | None) -> Callable[[npt.NDArray[Any]], bytes]:
@@ -226,6 +258,15 @@ def encoded(values: npt.NDArray[Any]) -> bytes:
     return b'"' + base64.b64encode(np.ascontiguousarray(values).tobytes()) + b'"'
 
 
+def check_fills(service: Service, model: Model, texts: list[str], top_k: int | None) -> None:
+    """Refuse to fill more masks with more tokens, each with the text that it makes, than an answer may hold."""
+    mask = model.encoder.tokenizer.vocabulary.mask
+    size = model.encoder.spec.vocab_size
+    count = size if top_k is None else min(top_k, size)
+    if mask is not None:
+        service.check_answer(sum(text.count(mask[0]) * count * (len(text) + 100) for text in texts))
+
+
 def npy_row(vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A vector as a row of a .npy file."""
     check_finite(vector)
@@ -250,10 +291,13 @@ def npy_reply(
 
 
 async def similarities(
-    model: Model, a: list[npt.NDArray[Any]], b: list[npt.NDArray[Any]], measure: str
+    call: Call, model: Model, a: list[npt.NDArray[Any]], b: list[npt.NDArray[Any]], measure: str
 ) -> npt.NDArray[np.float32]:
     """Compare every vector of a with every one of b, outside the event loop: (len a, len b)."""
-    for vector in (*a, *b):
-        check_finite(vector)
-    work = functools.partial(compare, np.stack(a), np.stack(b), measure, model.encoder.engine.threads)
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    def work() -> npt.NDArray[np.float32]:
+        for vector in (*a, *b):
+            check_finite(vector)
+        return compare(np.stack(a), np.stack(b), measure, model.encoder.engine.threads)
+
+    return await call.outside(None, work)

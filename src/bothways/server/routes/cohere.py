@@ -14,6 +14,7 @@ from bothways.server.problems import Problem
 from bothways.server.replies import Parts, Reply, floats, listed
 from bothways.server.routes.base import Body, Route, embed, given, prompt_of, read_input, stored, truncation_of, vectors
 from bothways.server.routes.openai import Usage
+from bothways.server.routes.tei import Prediction, predictions
 from bothways.server.service import Service
 
 __all__ = ["ROUTES"]
@@ -52,18 +53,11 @@ class ClassifyRequest(Body):
     truncate: bool | None = None
 
 
-class Score(msgspec.Struct):
-    """A label and its score."""
-
-    score: float
-    label: str
-
-
 class ClassifyResponse(msgspec.Struct):
     """Every text's labels, the best first."""
 
     object: Literal["classify"]
-    data: list[list[Score]]
+    data: list[list[Prediction]]
     model: str
     usage: Usage
     id: str
@@ -133,15 +127,11 @@ async def classify(service: Service, call: Call, request: ClassifyRequest) -> Re
     options = truncation_of(service, request.truncate, None)
     if request.raw_scores:
         options["function"] = "identity"
-    plan = model.plan("classify", top_k=None, **options)
-    results = await service.run(call, model, plan, items, _scores)
+    plan = service.plan(model, "classify", top_k=None, **options)
+    results = await service.run(call, model, plan, items, predictions)
     usage = Usage(results.tokens, results.tokens)
     after = {"model": model.name, "usage": usage, "id": call.id, "created": model.created}
     return Reply(listed(b'{"object":"classify","data":', results.each, b"," + msgspec.json.encode(after)[1:]))
-
-
-def _scores(labels: list[Any]) -> bytes:
-    return msgspec.json.encode([Score(label.score, label.label) for label in labels])
 
 
 ROUTES = (

@@ -9,7 +9,7 @@ import msgspec
 from bothways.server.calls import Call
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, listed
-from bothways.server.routes.base import Body, Direction, Route, given, read_input, truncation_of
+from bothways.server.routes.base import Body, Direction, Route, check_fills, given, read_input, truncation_of
 from bothways.server.routes.rerank import TextsRequest, rerank_texts
 from bothways.server.routes.tei import (
     EmbedRequest,
@@ -187,7 +187,7 @@ async def classify(service: Service, call: Call, request: ClassifyRequest) -> Re
     items, _ = read_input(service, request.inputs, "inputs")
     function = None if how.function_to_apply is None else _FUNCTIONS[how.function_to_apply]
     options = {**truncation_of(service, how.truncate, None), **given(function=function)}
-    plan = model.plan("classify", top_k=how.top_k, **options)
+    plan = service.plan(model, "classify", top_k=how.top_k, **options)
     return _reply(await service.run(call, model, plan, items, predictions), True, nested=True)
 
 
@@ -198,7 +198,7 @@ async def tag(service: Service, call: Call, request: TagRequest) -> Reply:
     items, alone = read_input(service, request.inputs, "inputs")
     aggregation = how.aggregation_strategy or "simple"
     ignored = ("O",) if how.ignore_labels is None else tuple(how.ignore_labels)
-    plan = model.plan("tag", aggregation=aggregation, ignore_labels=ignored, **given(stride=how.stride))
+    plan = service.plan(model, "tag", aggregation=aggregation, ignore_labels=ignored, **given(stride=how.stride))
 
     def render(spans: list[Any]) -> bytes:
         kind = "entity" if aggregation == "none" else "entity_group"
@@ -212,17 +212,11 @@ async def zero_shot(service: Service, call: Call, request: ZeroShotRequest) -> R
     model = service.find(call, request.model, "zero_shot")
     how = request.parameters
     items, alone = read_input(service, request.inputs, "inputs")
-    labels = how.candidate_labels if isinstance(how.candidate_labels, str) else tuple(how.candidate_labels)
-    if not isinstance(labels, str) and len(labels) * len(items) > service.settings.max_items:
-        raise Problem(
-            413,
-            f"{len(items)} texts with {len(labels)} labels are {len(items) * len(labels)} pairs, the limit is "
-            f"{service.settings.max_items}; send fewer at once (server option --max-items)",
-            "max_items",
-            param="inputs",
-        )
+    given_labels = how.candidate_labels
+    labels = given_labels if isinstance(given_labels, str) else tuple(given_labels)
+    service.check_items(len(items) * (labels.count(",") + 1 if isinstance(labels, str) else len(labels)))
     options = given(template=how.hypothesis_template, multi_label=how.multi_label)
-    plan = model.plan("zero_shot", labels=labels, truncation=service.settings.truncation, **options)
+    plan = service.plan(model, "zero_shot", labels=labels, truncation=service.settings.truncation, **options)
     return _reply(await service.run(call, model, plan, items, _labels), alone)
 
 
@@ -235,8 +229,9 @@ async def fill_mask(service: Service, call: Call, request: FillMaskRequest) -> R
     model = service.find(call, request.model, "fill_mask")
     how = request.parameters or FillMaskParameters()
     items, alone = read_input(service, request.inputs, "inputs")
+    check_fills(service, model, items, 5 if how.top_k is None else how.top_k)
     options = given(top_k=how.top_k, targets=None if how.targets is None else tuple(how.targets))
-    plan = model.plan("fill_mask", truncation=service.settings.truncation, **options)
+    plan = service.plan(model, "fill_mask", truncation=service.settings.truncation, **options)
     return _reply(await service.run(call, model, plan, items, _filled), alone)
 
 
@@ -264,7 +259,7 @@ async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
         impossible=how.handle_impossible_answer,
         whole_words=how.align_to_words,
     )
-    plan = model.plan("answer", **options)
+    plan = service.plan(model, "answer", **options)
 
     def render(found: Any) -> bytes:
         each = [Answered(a.text, a.score, a.start, a.end) for a in (found, *found.others)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -10,17 +10,13 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.replies import Parts, Reply, json_reply
 from bothways.server.routes.base import (
-    Body,
-    Direction,
+    EmbedFields,
     Input,
-    Precision,
     Route,
     embed,
-    given,
-    prompt_of,
+    embed_options,
     read_input,
     stored,
-    truncation_of,
     vectors,
 )
 from bothways.server.service import Service
@@ -28,21 +24,11 @@ from bothways.server.service import Service
 __all__ = ["ROUTES", "Usage"]
 
 
-class EmbeddingsRequest(Body):
-    """Texts, or this model's token ids, to embed. `truncate` and what follows are additions to OpenAI's fields."""
+class EmbeddingsRequest(EmbedFields, kw_only=True):
+    """Texts, or this model's token ids, to embed; OpenAI's own fields, and those of other APIs."""
 
     input: Input
-    model: str | None = None
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
     user: str | None = None
-    truncate: bool | None = None
-    truncation_direction: Direction | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
-    input_type: str | None = None
-    normalize: bool | None = None
-    precision: Precision | None = None
 
 
 class Usage(msgspec.Struct):
@@ -91,7 +77,7 @@ async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.input, "input")
     render = stored(vectors(request.encoding_format), request.precision)
-    results = await embed(service, call, model, items, render, **_options(service, model, request))
+    results = await embed(service, call, model, items, render, **embed_options(service, model, request))
     after = msgspec.json.encode({"model": model.name, "usage": Usage(results.tokens, results.tokens)})
     # Piece by piece: to copy megabytes of vectors would stop the event loop.
     parts: Parts = [b'{"object":"list","data":[']
@@ -99,16 +85,6 @@ async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -
         parts += (b',{"object":"embedding","embedding":' if n else b'{"object":"embedding","embedding":', vector)
         parts.append(b',"index":%d}' % n)
     return Reply([*parts, b"]," + after[1:]])
-
-
-def _options(service: Service, model: Model, request: EmbeddingsRequest) -> dict[str, Any]:
-    """The plan's options that a request asks for; vectors have length 1 unless it says otherwise."""
-    return {
-        "normalize": True if request.normalize is None else request.normalize,
-        **truncation_of(service, request.truncate, request.truncation_direction),
-        **given(dimensions=request.dimensions),
-        **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
-    }
 
 
 def _card(model: Model) -> ModelCard:

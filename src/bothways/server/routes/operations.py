@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import msgspec
@@ -46,10 +45,6 @@ class DecodeRequest(Body):
     skip_special_tokens: bool | None = None
 
 
-async def _outside(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
-
-
 async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Reply:
     """Answer POST /tokenize."""
     model = service.find(call, request.model)
@@ -62,11 +57,10 @@ async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Re
     found: list[bytes] = []
     total = 0
     for text in texts:
-        count, tokens = await _outside(lambda text=text: _tokens(model, prompt + text, special))  # type: ignore[misc]
+        count, tokens = await call.outside(None, functools.partial(_tokens, model, prompt + text, special))
         found.append(tokens)
         total += count
         service.check_tokens(total)
-        call.check_deadline()
     return Reply(listed(b"", found, b""))
 
 
@@ -97,7 +91,7 @@ async def decode(service: Service, call: Call, request: DecodeRequest) -> Reply:
     """Answer POST /decode."""
     model = service.find(call, request.model)
     texts, _ = read_input(service, request.ids, "ids")
-    return Reply(await _outside(lambda: _decoded(model, texts, request.skip_special_tokens is False)))
+    return Reply(await call.outside(None, lambda: _decoded(model, texts, request.skip_special_tokens is False)))
 
 
 def _decoded(model: Model, texts: list[tuple[int, ...]], keep: bool) -> bytes:
@@ -173,14 +167,14 @@ async def ready(service: Service, call: Call, _: None) -> Reply:
     if service.unready:
         problem = Problem(503, service.unready, "not_ready", error_type="Unhealthy")
         return Reply(problem_body(problem, "tei", call.id), status=503)
-    return json_reply({"status": "ready", "models": [model.name for model in service.models]})
+    # Anybody may ask this; what is served is for those with a key, if there are keys.
+    names = {} if service.keys else {"models": [model.name for model in service.models]}
+    return json_reply({"status": "ready", **names})
 
 
 async def metrics(service: Service, call: Call, _: None) -> Reply:
     """Answer GET /metrics."""
     gauges = service.metrics
-    gauges.queue_size.set(service.requests)
-    gauges.queued_tokens.set(service.queued_tokens)
     gauges.oldest.set(service.scheduler.oldest)
     return Reply(gauges.text(), content_type=gauges.content_type)
 

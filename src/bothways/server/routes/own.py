@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,136 +15,29 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
-from bothways.server.routes.base import Body, Route, npy_reply, npy_row, similarities, stored
+from bothways.server.routes.base import Body, Route, check_fills, npy_reply, npy_row, similarities, stored
 from bothways.server.routes.openai import Usage
+from bothways.server.routes.own_requests import (
+    AnswerRequest,
+    ClassifyRequest,
+    EmbedRequest,
+    EncodeRequest,
+    FillMaskRequest,
+    RerankRequest,
+    SimilarityRequest,
+    TagRequest,
+    ZeroShotRequest,
+)
 from bothways.server.service import Results, Service
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
+from bothways.tasks.encode import Encoded
 from bothways.tasks.fill_mask import Fill
+from bothways.tasks.plan import Plan
 from bothways.tasks.rerank import Ranked
 from bothways.tasks.spans import Span
 
 __all__ = ["ROUTES"]
-
-_Pairs = list[str | list[str]]
-_Words = list[str | list[str]]
-_Cut = bool | Literal["left"]
-_Truncation = bool | Literal["left", "window"]
-_TopK = Annotated[
-    int | None | msgspec.UnsetType,
-    msgspec.Meta(description="How many results each text, mask or query gets; null gives all."),
-]
-_Masked = msgspec.Meta(examples=["Paris is the [MASK] of France."])
-
-
-class EmbedRequest(Body, omit_defaults=True):
-    """What `Encoder.embed` takes."""
-
-    texts: str | list[str]
-    model: str | None = None
-    sparse: bool | None = None
-    tokens: bool | None = None
-    pooling: str | list[str] | None = None
-    normalize: bool | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
-    dimensions: int | None = None
-    precision: str | None = None
-    ranges: list[list[float]] | None = None
-    truncation: _Truncation | None = None
-    max_length: int | None = None
-
-
-class EncodeRequest(Body, omit_defaults=True):
-    """What `Encoder.encode` takes; a pair is a list of two texts inside the list."""
-
-    texts: str | _Pairs
-    model: str | None = None
-    truncation: _Cut | None = None
-    max_length: int | None = None
-    hidden_states: bool | None = None
-    attentions: bool | None = None
-
-
-class SimilarityRequest(Body, omit_defaults=True):
-    """What `Encoder.similarity` takes: texts on both sides."""
-
-    a: str | list[str]
-    b: str | list[str]
-    model: str | None = None
-
-
-class ClassifyRequest(Body, omit_defaults=True):
-    """What `Encoder.classify` takes; a pair is a list of two texts inside the list."""
-
-    texts: str | _Pairs
-    model: str | None = None
-    top_k: _TopK = msgspec.UNSET
-    function: str | None = None
-    truncation: _Cut | None = None
-    max_length: int | None = None
-
-
-class TagRequest(Body, omit_defaults=True):
-    """What `Encoder.tag` takes; a text may be a list of its words inside the list."""
-
-    texts: str | _Words
-    model: str | None = None
-    aggregation: str | None = None
-    stride: int | None = None
-    ignore_labels: list[str] | None = None
-    truncation: _Truncation | None = None
-    max_length: int | None = None
-
-
-class FillMaskRequest(Body, omit_defaults=True):
-    """What `Encoder.fill_mask` takes."""
-
-    texts: Annotated[str | list[str], _Masked]
-    model: str | None = None
-    top_k: _TopK = msgspec.UNSET
-    targets: str | list[str] | None = None
-    truncation: _Cut | None = None
-    max_length: int | None = None
-
-
-class AnswerRequest(Body, omit_defaults=True):
-    """What `Encoder.answer` takes: as many questions as contexts, or one of either."""
-
-    question: str | list[str]
-    context: str | list[str]
-    model: str | None = None
-    top_k: int | msgspec.UnsetType = msgspec.UNSET
-    max_answer_tokens: int | None = None
-    impossible: bool | None = None
-    whole_words: bool | None = None
-    stride: int | None = None
-    truncation: _Truncation | None = None
-    max_length: int | None = None
-
-
-class RerankRequest(Body, omit_defaults=True):
-    """What `Encoder.rerank` takes."""
-
-    query: str
-    documents: list[str]
-    model: str | None = None
-    top_k: _TopK = msgspec.UNSET
-    raw_scores: bool | None = None
-    truncation: _Cut | None = None
-    max_length: int | None = None
-
-
-class ZeroShotRequest(Body, omit_defaults=True):
-    """What `Encoder.zero_shot` takes."""
-
-    texts: str | list[str]
-    labels: str | list[str]
-    model: str | None = None
-    template: str | None = None
-    multi_label: bool | None = None
-    truncation: _Cut | None = None
-    max_length: int | None = None
 
 
 class Answers(msgspec.Struct):
@@ -156,9 +49,12 @@ class Answers(msgspec.Struct):
     truncated: int
 
 
-def _options(request: Body, *taken: str) -> dict[str, Any]:
+def _options(service: Service, request: Body, *taken: str) -> dict[str, Any]:
     """What a request says, but for the fields that are `taken`; lists as tuples, so that plans can be looked up."""
     fields = msgspec.structs.asdict(request)
+    # Where texts are read in windows unless a request says otherwise, nothing is cut.
+    if fields.get("truncation", True) is None and not isinstance(request, TagRequest | AnswerRequest):
+        fields["truncation"] = service.settings.truncation
     return {
         name: tuple(value) if isinstance(value, list) and name != "ranges" else value
         for name, value in fields.items()
@@ -191,20 +87,18 @@ def _headers(results: Results) -> list[tuple[bytes, bytes]]:
 async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /tasks/embed."""
     model = service.find(call, request.model, "embed")
-    options = _options(request, "texts")
+    options = _options(service, request, "texts")
     texts = _texts(service, request.texts)
-    plan = model.plan("embed", **options)
+    plan = service.plan(model, "embed", **options)
     if request.sparse:
         return _answers(await service.run(call, model, plan, texts, _sparse), call)
     if request.tokens:
-        binary = call.accepts(b"application/x-npz")
-        results = await service.run(call, model, plan, texts, np.asarray if binary else floats)
-        return _token_vectors(results) if binary else _answers(results, call)
+        return await _embed_tokens(service, call, model, plan, texts)
     binary = call.accepts(b"application/x-npy")
     # Checked with all options; what is stored in fewer bits is made so after a look at the vector itself.
     precision, ranges = options.pop("precision", None), options.pop("ranges", None)
     render = stored(npy_row if binary else floats, precision, ranges)
-    results = await service.run(call, model, model.plan("embed", **options), texts, render)
+    results = await service.run(call, model, service.plan(model, "embed", **options), texts, render)
     if not binary:
         return _answers(results, call)
     none = None if texts else model.encoder.embed([], **options)  # no vectors, but of the right size
@@ -217,10 +111,17 @@ def _sparse(embedding: Any) -> bytes:
     )
 
 
+async def _embed_tokens(service: Service, call: Call, model: Model, plan: Plan[Any, Any], texts: list[str]) -> Reply:
+    binary = call.accepts(b"application/x-npz")
+    size = model.encoder.spec.hidden_size * (4 if binary else 12)
+    results = await service.run(
+        call, model, plan, texts, npy_row if binary else floats, foretell=lambda lengths: size * sum(lengths)
+    )
+    return await call.outside(None, lambda: _token_vectors(results)) if binary else _answers(results, call)
+
+
 def _token_vectors(results: Results) -> Reply:
     rows: list[npt.NDArray[Any]] = results.each
-    for row in rows:
-        check_finite(row)
     starts = np.cumsum([0, *map(len, rows)])
     vectors = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     return _npz({"vectors": vectors, "starts": starts}, _headers(results))
@@ -241,9 +142,22 @@ async def encode(service: Service, call: Call, request: EncodeRequest) -> Reply:
             "npz_only",
         )
     model = service.find(call, request.model, "encode")
-    plan = model.plan("encode", **_options(request, "texts"))
-    results = await service.run(call, model, plan, _texts(service, request.texts), lambda text: text)
-    encoded = model.encoder.encoded(results.each)
+    plan = service.plan(model, "encode", **_options(service, request, "texts"))
+    spec = model.encoder.spec
+
+    def foretell(lengths: list[int]) -> int:
+        # Padded to the longest: token vectors of one or of all layers, and where asked for every token's view of each.
+        count, longest = len(lengths), max(lengths, default=0)
+        layers = 1 + (spec.num_layers + 1 if request.hidden_states else 0)
+        seen = spec.num_layers * spec.num_heads * longest if request.attentions else 0
+        return 4 * count * longest * (layers * spec.hidden_size + seen)
+
+    texts = _texts(service, request.texts)
+    results = await service.run(call, model, plan, texts, lambda text: text, foretell=foretell)
+    return await call.outside(None, lambda: _encoded(model.encoder.encoded(results.each), _headers(results)))
+
+
+def _encoded(encoded: Encoded, headers: list[tuple[bytes, bytes]]) -> Reply:
     check_finite(encoded.last_hidden_state)
     arrays: dict[str, npt.NDArray[Any]] = {
         "input_ids": encoded.input_ids,
@@ -259,7 +173,7 @@ async def encode(service: Service, call: Call, request: EncodeRequest) -> Reply:
     for name, layers in (("hidden_state", encoded.hidden_states), ("attention", encoded.attentions)):
         for n, layer in enumerate(layers or ()):
             arrays[f"{name}_{n}"] = layer
-    return _npz(arrays, _headers(results))
+    return _npz(arrays, headers)
 
 
 async def similarity(service: Service, call: Call, request: SimilarityRequest) -> Reply:
@@ -273,13 +187,15 @@ async def similarity(service: Service, call: Call, request: SimilarityRequest) -
             "task_not_supported",
         )
     a, b = _texts(service, request.a), _texts(service, request.b)
-    results = await service.run(call, model, model.plan("embed"), [*a, *b], np.asarray)
+    service.check_answer(12 * len(a) * len(b))
+    results = await service.run(call, model, service.plan(model, "embed"), [*a, *b], np.asarray)
     scores = np.zeros((len(a), len(b)), np.float32)
     if a and b:
-        scores = await similarities(model, results.each[: len(a)], results.each[len(a) :], embed.similarity)
+        scores = await similarities(call, model, results.each[: len(a)], results.each[len(a) :], embed.similarity)
     if call.accepts(b"application/x-npy"):
         return npy_reply(list(scores), _headers(results))
-    return _answers(results, call, [floats(row) for row in scores])
+    rows = await call.outside(None, lambda: [floats(row) for row in scores])
+    return _answers(results, call, rows)
 
 
 async def rerank(service: Service, call: Call, request: RerankRequest) -> Reply:
@@ -290,7 +206,7 @@ async def rerank(service: Service, call: Call, request: RerankRequest) -> Reply:
         raise Problem(
             400, f"top_k is {top_k}; it must be a whole number above zero, or null", "invalid_value", param="top_k"
         )
-    plan = model.plan("rerank", **_options(request, "documents", "top_k"))
+    plan = service.plan(model, "rerank", **_options(service, request, "documents", "top_k"))
     results = await service.run(call, model, plan, request.documents, float)
     order = sorted(range(len(request.documents)), key=lambda n: -results.each[n])[:top_k]
     return _answers(results, call, [msgspec.json.encode(Ranked(n, results.each[n])) for n in order])
@@ -299,7 +215,7 @@ async def rerank(service: Service, call: Call, request: RerankRequest) -> Reply:
 async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
     """Answer POST /tasks/answer."""
     model = service.find(call, request.model, "answer")
-    plan = model.plan("answer", **_options(request, "question", "context"))
+    plan = service.plan(model, "answer", **_options(service, request, "question", "context"))
     questions, contexts = _texts(service, request.question), _texts(service, request.context)
     if len(questions) != len(contexts) and 1 not in (len(questions), len(contexts)):
         raise Problem(
@@ -313,13 +229,22 @@ async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
     return _answers(await service.run(call, model, plan, pairs, msgspec.json.encode), call)
 
 
+def _labels(labels: str | list[str]) -> int:
+    return labels.count(",") + 1 if isinstance(labels, str) else len(labels)
+
+
 def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
     """What answers a task whose results are lists of small objects."""
 
     async def handler(service: Service, call: Call, request: Any) -> Reply:
         model = service.find(call, request.model, task)
         texts = _texts(service, request.texts)
-        plan = model.plan(task, **_options(request, "texts"))
+        if isinstance(request, ZeroShotRequest):
+            service.check_items(len(texts) * _labels(request.labels))
+        if isinstance(request, FillMaskRequest):
+            top_k = 5 if isinstance(request.top_k, msgspec.UnsetType) else request.top_k
+            check_fills(service, model, texts, top_k)
+        plan = service.plan(model, task, **_options(service, request, "texts"))
         return _answers(await service.run(call, model, plan, texts, msgspec.json.encode), call)
 
     return handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from typing import Any
 
 import msgspec
@@ -100,8 +100,7 @@ async def scores(
 ) -> tuple[Results, list[int]]:
     """Score texts, and order them: the best first, equal ones as given."""
     model = service.find(call, name, "rerank")
-    service.check_texts(call, [query])
-    plan = model.plan("rerank", query=query, **options)
+    plan = service.plan(model, "rerank", query=query, **options)
     results = await service.run(call, model, plan, texts, float)
     return results, sorted(range(len(texts)), key=lambda n: -results.each[n])
 
@@ -149,7 +148,7 @@ async def _shortened(service: Service, call: Call, request: DocumentsRequest, te
             422, f"`max_tokens_per_doc` is {most}; give 1 or more", "invalid_field", param="max_tokens_per_doc"
         )
     tokenizer = service.find(call, request.model, "rerank").encoder.tokenizer
-    service.check_texts(call, texts)
+    service.check_items(len(texts))
 
     def cut(text: str) -> str:
         if len(text) <= most:  # a token has a character at least
@@ -159,8 +158,7 @@ async def _shortened(service: Service, call: Call, request: DocumentsRequest, te
 
     found = []
     for text in texts:
-        found.append(await asyncio.get_running_loop().run_in_executor(None, cut, text))
-        call.check_deadline()
+        found.append(await call.outside(None, functools.partial(cut, text)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,14 +13,14 @@ from bothways.server.replies import Reply, floats, listed
 from bothways.server.routes.base import (
     Body,
     Direction,
+    EmbedFields,
     Input,
-    Precision,
     Route,
     embed,
+    embed_options,
     given,
     npy_reply,
     npy_row,
-    prompt_of,
     read_input,
     similarities,
     stored,
@@ -33,6 +33,7 @@ from bothways.tasks.prompts import choose_prompt
 __all__ = [
     "ROUTES",
     "EmbedRequest",
+    "Prediction",
     "PredictRequest",
     "SimilarityRequest",
     "embed_texts",
@@ -42,20 +43,14 @@ __all__ = [
 ]
 
 
-class EmbedRequest(Body):
-    """Texts, or this model's token ids, to embed."""
+# Bytes of a number in JSON.
+_DIGITS = 12
+
+
+class EmbedRequest(EmbedFields, kw_only=True):
+    """Texts, or this model's token ids, to embed; TEI's own fields, and those of other APIs."""
 
     inputs: Input
-    model: str | None = None
-    truncate: bool | None = None
-    truncation_direction: Direction | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
-    input_type: str | None = None
-    normalize: bool | None = None
-    dimensions: int | None = None
-    encoding_format: Literal["float", "base64"] | None = None
-    precision: Precision | None = None
 
 
 class EmbedAllRequest(Body):
@@ -120,14 +115,10 @@ async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Re
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.inputs, "inputs")
     binary = call.accepts(b"application/x-npy")
-    options = {
-        "normalize": True if request.normalize is None else request.normalize,
-        **truncation_of(service, request.truncate, request.truncation_direction),
-        **given(dimensions=request.dimensions),
-        **prompt_of(model, request.prompt, request.prompt_name, request.input_type),
-    }
     write = npy_row if binary else vectors(request.encoding_format)
-    results = await embed(service, call, model, items, stored(write, request.precision), **options)
+    results = await embed(
+        service, call, model, items, stored(write, request.precision), **embed_options(service, model, request)
+    )
     return npy_reply(results.each) if binary else Reply(listed(b"", results.each, b""))
 
 
@@ -137,9 +128,12 @@ async def embed_all(service: Service, call: Call, request: EmbedAllRequest) -> R
     items, _ = read_input(service, request.inputs, "inputs")
     prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name)
     options = truncation_of(service, request.truncate, request.truncation_direction)
-    plan = model.plan("encode", max_length=model.embed_limit, **options)
+    plan = service.plan(model, "encode", max_length=model.embed_limit, **options)
     texts = [prompt + text for text in items]
-    results = await service.run(call, model, plan, texts, lambda text: floats(text.rows))
+    size = model.encoder.spec.hidden_size
+    results = await service.run(
+        call, model, plan, texts, lambda text: floats(text.rows), foretell=lambda lengths: _DIGITS * size * sum(lengths)
+    )
     return Reply(listed(b"", results.each, b""))
 
 
@@ -148,7 +142,7 @@ async def embed_sparse(service: Service, call: Call, request: EmbedAllRequest) -
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.inputs, "inputs")
     options = truncation_of(service, request.truncate, request.truncation_direction)
-    plan = model.plan("embed", sparse=True, **options, **given(prompt_name=request.prompt_name))
+    plan = service.plan(model, "embed", sparse=True, **options, **given(prompt_name=request.prompt_name))
     results = await service.run(call, model, plan, items, _sparse_values)
     return Reply(listed(b"", results.each, b""))
 
@@ -166,7 +160,7 @@ async def predict(service: Service, call: Call, request: PredictRequest) -> Repl
     options = truncation_of(service, request.truncate, request.truncation_direction)
     if request.raw_scores:
         options["function"] = "identity"
-    plan = model.plan("classify", top_k=None, **options)
+    plan = service.plan(model, "classify", top_k=None, **options)
     results = await service.run(call, model, plan, texts, predictions)
     return Reply(results.each[0]) if alone else Reply(listed(b"", results.each, b""))
 
@@ -212,7 +206,7 @@ async def similarity(service: Service, call: Call, request: SimilarityRequest) -
     }
     texts = [inputs.source_sentence, *inputs.sentences]
     results = await embed(service, call, model, texts, np.asarray, **options)
-    scores = await similarities(model, results.each[:1], results.each[1:], "cosine")
+    scores = await similarities(call, model, results.each[:1], results.each[1:], "cosine")
     return Reply(floats(scores[0]))
 
 
@@ -220,6 +214,10 @@ async def vertex(service: Service, call: Call, request: VertexRequest) -> Reply:
     """Answer POST /vertex: several requests of `POST /` at once, answered in their order."""
     from bothways.server.routes.huggingface import answer_root
 
+    if not request.instances:
+        raise Problem(400, "`instances` is an empty list; give at least one", "empty_input", param="instances")
+    service.check_items(len(request.instances))
+    call.json_only = True
     replies = [await answer_root(service, call, instance) for instance in request.instances]
     bodies = [body if isinstance(body, bytes) else b"".join(body) for body in (reply.body for reply in replies)]
     return Reply(listed(b'{"predictions":', bodies, b"}"))
