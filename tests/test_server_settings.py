@@ -171,6 +171,21 @@ def test_a_port_that_is_taken_while_models_are_loaded() -> None:
                 listen(second, address)
 
 
+def test_a_unix_socket_that_is_taken_while_models_are_loaded(tmp_path: Path) -> None:
+    from bothways.errors import InputError
+    from bothways.server.listening import listen, listening
+    from bothways.server.settings import Settings
+
+    settings = Settings(model=(), uds=str(tmp_path / "socket"))
+    with listening(settings) as (first, address):
+        with pytest.raises(InputError, match="another process listens on .*; give another --uds"), listening(settings):
+            pass
+        listen(first, address)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "socket"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def start_of_two_workers(*flags: str, path: str = "") -> tuple[list[dict[str, Any]], str]:
     """What workers that can't start log, and the last line."""
     command = [sys.executable, "-m", "bothways", "serve", "--port", "0", "--workers", "2", "--log-format", "json"]
