@@ -209,8 +209,9 @@ class Scheduler:
     def _fill(self, now: float) -> Batch:
         """Fill a batch for the lane whose turn it is: a turn of every job, then more of large ones while there is room.
 
-        A small job is one that a turn ends. Where some are there, or have been a moment ago, large ones get little
-        room. A job that has seen an engine thread die is computed alone, as another one may be why.
+        A small job is one that a turn ends, as it does one of a single sequence, however long. Where some are there, or
+        have been a moment ago, large ones get little room. A job that has seen an engine thread die is computed alone,
+        as another one may be why.
         """
         first = self._waiting[0]
         lane = first.lane
@@ -220,17 +221,17 @@ class Scheduler:
         jobs = [job for job in self._waiting if job.lane == lane and not job.dropped and not job.attempts]
         if first.attempts:
             jobs = [first]
-        large = [job for job in jobs if job.left > turn]
+        large = {job for job in jobs if job.left > turn and len(job.sequences) - job.taken > 1}
         if len(large) < len(jobs):
             self._small_seen = now
         room = min(rate * _BESIDE, most) if now - self._small_seen < _EXPECT else most
         batch = Batch(lane)
         for job in jobs:
-            limit = room if job.left > turn else most
+            limit = room if job in large else most
             if batch.tokens < limit or not batch.parts:
                 _add(batch, job, min(turn, limit - batch.tokens))
         if len(large) == len(jobs):
-            _fill_up(batch, large, room, turn)
+            _fill_up(batch, jobs, room, turn)
         self._take_turns(batch, now)
         return batch
 
