@@ -33,6 +33,7 @@ def report() -> str:
         quality_table(read("quality")),
         startup_table(read("startup")),
         scale_table(read("scale")),
+        server_table(read("server")),
     ]
     return "\n\n".join(parts)
 
@@ -160,6 +161,32 @@ def scale_table(found: dict[str, Any]) -> str:
     for size, figure in found["sizes"].items():
         speed, memory = figure["thousand_tokens_per_second"], figure["resident_mib"]
         lines.append(f"| {int(size):,} | {speed:.2f} | {memory:.0f} MiB |")
+    return "\n".join(lines)
+
+
+def server_table(found: dict[str, Any]) -> str:
+    """Requests of one text, by how many are under way, of many texts, and of one beside a large one."""
+    one, bulk, tail = found["one"], found["bulk"], found["tail"]
+    counts = list(one)
+    lines = [
+        f"The server over HTTP, {found['model']}, banking queries of 15 tokens, {found['threads']} threads, level "
+        f"{found['level']} (medians of alternating rounds in one run, {found['date']}, {found['cpu']}):",
+        "",
+        "| requests at once: p50 ms, requests/s | "
+        + " | ".join(counts)
+        + f" | {bulk['texts']} texts a request, texts/s | p99 beside {tail['texts']:,} texts / idle p50 |",
+        "|---|" + "---|" * (len(counts) + 2),
+    ]
+    for name in one[counts[0]]["candidates"]:
+        rows = [one[count]["candidates"][name] for count in counts]
+        cells = [f"{row['p50_ms']:.2f}, {row['requests_per_second']:.0f}" for row in rows]
+        many = f"{bulk['candidates'][name]['texts_per_second']:.0f}" if name in bulk["candidates"] else ""
+        beside = f"{tail['candidates'][name]['p99_over_idle']:.1f}" if name in tail["candidates"] else ""
+        lines.append(f"| {shown(found, name)} | {' | '.join([*cells, many, beside])} |")
+    for name in one[counts[0]]["ratios"]:
+        cells = [f"{one[count]['ratios'][name]['requests_per_second']:.1f}" for count in counts]
+        many = f"{bulk['ratios'][name]['texts_per_second']:.1f}" if name in bulk["ratios"] else ""
+        lines.append(f"| times as many: {name} | {' | '.join([*cells, many, ''])} |")
     return "\n".join(lines)
 
 

@@ -25,9 +25,10 @@ __all__ = ["Batch", "Scheduler"]
 # How long, in seconds of computing, a request's turn is; what a request has left in less than that, a turn ends.
 _TURN = 0.002
 
-# How long a batch of large requests is: alone, long enough that it costs no more than it must; while small requests
-# come too, short, as the next one waits for it.
-_ALONE = 0.05
+# How long a batch is: of small requests; of large ones, long enough that it costs hardly more than it must; and of
+# large ones while small ones come too, short, as the next one waits for it.
+_SMALL = 0.05
+_ALONE = 0.1
 _BESIDE = 0.006
 
 # For so long after a small request another one is expected.
@@ -217,14 +218,15 @@ class Scheduler:
         lane = first.lane
         rate = self.rate(lane)
         turn = rate * _TURN
-        most = min(rate * _ALONE, self._batch_tokens)
+        most = min(rate * _SMALL, self._batch_tokens)
         jobs = [job for job in self._waiting if job.lane == lane and not job.dropped and not job.attempts]
         if first.attempts:
             jobs = [first]
         large = {job for job in jobs if job.left > turn and len(job.sequences) - job.taken > 1}
         if len(large) < len(jobs):
             self._small_seen = now
-        room = min(rate * _BESIDE, most) if now - self._small_seen < _EXPECT else most
+        expecting = now - self._small_seen < _EXPECT
+        room = min(rate * (_BESIDE if expecting else _ALONE), self._batch_tokens)
         batch = Batch(lane)
         for job in jobs:
             limit = room if job in large else most
