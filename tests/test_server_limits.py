@@ -144,3 +144,14 @@ def test_plans_of_long_options_are_not_kept(minilm: Path) -> None:
     model = Model("minilm", Encoder.from_pretrained(minilm))
     assert model.plan("embed", prompt="a: ") is model.plan("embed", prompt="a: ")
     assert model.plan("embed", prompt=LONG * 10) is not model.plan("embed", prompt=LONG * 10)
+
+
+def test_pages_of_other_origins_are_told_in_json(minilm: Path) -> None:
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    with serve(minilm, cors_origin="https://good.example") as server:
+        allowed = server.request("OPTIONS", "/embed", headers={"origin": "https://good.example", **asks})
+        assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://good.example")
+        refused = server.request("OPTIONS", "/embed", headers={"origin": "https://bad.example", **asks})
+        assert refused.status == 403
+        assert "https://bad.example" in refused.json()["error"]
+        assert "access-control-allow-origin" not in refused.headers

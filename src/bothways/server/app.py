@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from bothways.server.calls import Call, Receive, Scope, Send
+from bothways.server.calls import Call, Receive, Scope, Send, request_id
 from bothways.server.endpoint import Endpoint, write_access
 from bothways.server.openapi import document
 from bothways.server.problems import Envelope, Problem, problem_body
@@ -62,7 +63,7 @@ def make_app(service: Service) -> Any:
     if origins:
         middleware.append(
             Middleware(
-                CORSMiddleware,
+                _Cors,
                 allow_origins=origins,
                 allow_methods=["GET", "POST"],
                 allow_headers=["authorization", "content-type", "accept", "x-request-id", "x-request-timeout"],
@@ -77,6 +78,23 @@ def make_app(service: Service) -> Any:
     )
     app.router.redirect_slashes = False
     return _ModelInPath(app, service)
+
+
+class _Cors(CORSMiddleware):
+    """Lets pages of some origins call; what others are told is JSON, as any error."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a browser that asks whether a page may call."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        origin = request_headers.get("origin", "")
+        problem = Problem(403, f"pages of {origin} may not call here (server option --cors-origin)", "cors_refused")
+        kept = {
+            name: value for name, value in response.headers.items() if name not in ("content-length", "content-type")
+        }
+        body = problem_body(problem, "tei", request_id(None))
+        return Response(body, problem.status, {**kept, "content-type": "application/json"})
 
 
 class _ByMethod:
