@@ -28,6 +28,9 @@ _T = TypeVar("_T")
 # What takes long and is nobody's own thread's work: few threads, as all of it holds Python's lock.
 _others = ThreadPoolExecutor(2, thread_name_prefix="bothways-other")
 
+# What is done with so many texts takes a millisecond or more.
+_MANY = 1000
+
 # After so many seconds without an answer it pays to look whether the client is still there.
 _WATCH_AFTER = 0.05
 
@@ -158,6 +161,10 @@ class Call:
             ) from None
         finally:
             timer.cancel()
+
+    async def somewhere(self, count: int, work: Callable[[], _T]) -> _T:
+        """Do something with so many texts: here, or outside the event loop where they are many."""
+        return work() if count < _MANY else await self.outside(None, work)
 
     async def outside(self, executor: Executor | None, work: Callable[[], _T]) -> _T:
         """Let another thread do something, until the deadline, or until the client is gone."""

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from bothways.server.calls import Call
@@ -17,6 +16,7 @@ from bothways.server.jobs import Job, Render
 from bothways.server.metrics import Metrics
 from bothways.server.models import Model, Models
 from bothways.server.problems import Problem
+from bothways.server.results import Results, counted, unique
 from bothways.server.scheduler import Scheduler
 from bothways.server.settings import Settings
 from bothways.server.tracing import NoTracer, Tracer
@@ -24,7 +24,7 @@ from bothways.stream import BATCH_TOKENS
 from bothways.tasks.plan import Plan
 from bothways.tokens import Sequence
 
-__all__ = ["Results", "Service", "counted", "unique", "version"]
+__all__ = ["Service", "version"]
 
 # Texts that are so short together are tokenized where they are: to go to another thread takes longer.
 _AT_ONCE_CHARACTERS = 600
@@ -39,33 +39,6 @@ _WATCH_ENGINE = 0.2
 
 
 _KINDS = {"embed": "embed", "classify": "predict", "rerank": "predict"}
-
-
-@dataclass(frozen=True)
-class Results:
-    """What came of a request's texts.
-
-    Attributes:
-        each: For each text what was rendered of its result.
-        lengths: For each text the tokens that were computed of it.
-        truncated: For each text whether it was cut.
-    """
-
-    each: list[Any]
-    lengths: list[int]
-    truncated: list[bool]
-
-    def at(self, places: list[int]) -> Results:
-        """The results of texts of which these are the different ones."""
-        if len(places) == len(self.each):
-            return self
-        lengths, truncated = ([values[n] for n in places] for values in (self.lengths, self.truncated))
-        return Results([self.each[n] for n in places], lengths, truncated)  # type: ignore[arg-type]
-
-    @property
-    def tokens(self) -> int:
-        """The tokens of all texts, special ones included."""
-        return sum(self.lengths)
 
 
 class Service:
@@ -209,7 +182,7 @@ class Service:
             BothwaysError: A text or the model can't be used.
         """
         self.check_texts(call, texts)
-        each, places = unique(texts)
+        each, places = await call.somewhere(len(texts), lambda: unique(texts))
         groups = await self.tokenize(call, plan, each)
         results = await self.compute(call, model, plan, each, groups, render, foretell=foretell)
         return counted(call, results.at(places))
@@ -226,8 +199,7 @@ class Service:
         foretell: Callable[[list[int]], int] | None = None,
     ) -> Results:
         """Compute texts whose sequences are known; all else as in `run`."""
-        lengths = [sum(map(len, group)) for group in groups]
-        truncated = [any(sequence.truncated for sequence in group) for group in groups]
+        lengths, truncated = await call.somewhere(len(texts), lambda: _measured(groups))
         call.tokens += sum(lengths)
         if not texts:
             return Results([], [], [])
@@ -241,7 +213,8 @@ class Service:
         def finished(job: Job) -> None:
             loop.call_soon_threadsafe(_settle, future, job)
 
-        job = Job((model.name, plan.group), plan, texts, groups, render, finished)
+        lane = (model.name, plan.group)
+        job = await call.somewhere(len(texts), lambda: Job(lane, plan, texts, groups, render, finished))
         self.queued_tokens += job.tokens
         self.scheduler.submit(job)
         try:
@@ -347,25 +320,19 @@ class Service:
             call.times["tokenization"] = call.times.get("tokenization", 0.0) + time.perf_counter() - begin
 
 
-def counted(call: Call, results: Results) -> Results:
-    """Count a request's texts, equal ones each time."""
-    call.texts += len(results.lengths)
-    call.truncated += sum(results.truncated)
-    return results
-
-
-def unique(texts: list[Any]) -> tuple[list[Any], list[int]]:
-    """The different ones among texts, and for every text its place among these."""
-    found: dict[Any, int] = {}
-    places = [found.setdefault(text, len(found)) for text in texts]
-    return list(found), places
-
-
 def version() -> str:
     """Bothways' own version."""
     import bothways
 
     return bothways.__version__
+
+
+def _measured(groups: list[list[Sequence]]) -> tuple[list[int], list[bool]]:
+    """How many tokens each text has, and whether it was cut."""
+    return (
+        [sum(map(len, group)) for group in groups],
+        [any(sequence.truncated for sequence in group) for group in groups],
+    )
 
 
 def _chunks(texts: list[Any], weight: Callable[[Any], int]) -> Iterator[tuple[int, list[Any]]]:

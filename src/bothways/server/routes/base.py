@@ -17,7 +17,8 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Envelope, Problem
 from bothways.server.replies import Parts, Reply, check_finite, floats
-from bothways.server.service import Results, Service, counted, unique
+from bothways.server.results import Results, counted, unique
+from bothways.server.service import Service
 from bothways.tasks.similarity import similarities as compare
 from bothways.tokens import Sequence
 

@@ -9,6 +9,7 @@ import msgspec
 from bothways.server.calls import Call
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, listed
+from bothways.server.results import Results
 from bothways.server.routes.base import Body, Direction, Route, check_fills, given, read_input, truncation_of
 from bothways.server.routes.rerank import TextsRequest, rerank_texts
 from bothways.server.routes.tei import (
@@ -20,7 +21,7 @@ from bothways.server.routes.tei import (
     predictions,
     similarity,
 )
-from bothways.server.service import Results, Service
+from bothways.server.service import Service
 from bothways.server.wire import convert
 
 __all__ = ["ROUTES", "answer_root"]

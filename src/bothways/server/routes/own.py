@@ -15,6 +15,7 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
+from bothways.server.results import Results
 from bothways.server.routes.base import Body, Route, check_fills, npy_reply, npy_row, similarities, stored
 from bothways.server.routes.openai import Usage
 from bothways.server.routes.own_requests import (
@@ -28,7 +29,7 @@ from bothways.server.routes.own_requests import (
     TagRequest,
     ZeroShotRequest,
 )
-from bothways.server.service import Results, Service
+from bothways.server.service import Service
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded

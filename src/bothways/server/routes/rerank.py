@@ -10,9 +10,10 @@ import msgspec
 from bothways.server.calls import Call
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, json_reply
+from bothways.server.results import Results
 from bothways.server.routes.base import Body, Direction, Route, truncation_of
 from bothways.server.routes.openai import Usage
-from bothways.server.service import Results, Service
+from bothways.server.service import Service
 
 __all__ = ["ROUTES", "DocumentsRequest", "TextsRequest", "rerank_documents", "rerank_texts", "scores"]
 

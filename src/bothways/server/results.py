@@ -1,0 +1,51 @@
+"""What came of a request's texts, of which equal ones are computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bothways.server.calls import Call
+
+__all__ = ["Results", "counted", "unique"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came of a request's texts.
+
+    Attributes:
+        each: For each text what was rendered of its result.
+        lengths: For each text the tokens that were computed of it.
+        truncated: For each text whether it was cut.
+    """
+
+    each: list[Any]
+    lengths: list[int]
+    truncated: list[bool]
+
+    def at(self, places: list[int]) -> Results:
+        """The results of texts of which these are the different ones."""
+        if len(places) == len(self.each):
+            return self
+        lengths, truncated = ([values[n] for n in places] for values in (self.lengths, self.truncated))
+        return Results([self.each[n] for n in places], lengths, truncated)  # type: ignore[arg-type]
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of all texts, special ones included."""
+        return sum(self.lengths)
+
+
+def counted(call: Call, results: Results) -> Results:
+    """Count a request's texts, equal ones each time."""
+    call.texts += len(results.lengths)
+    call.truncated += sum(results.truncated)
+    return results
+
+
+def unique(texts: list[Any]) -> tuple[list[Any], list[int]]:
+    """The different ones among texts, and for every text its place among these."""
+    found: dict[Any, int] = {}
+    places = [found.setdefault(text, len(found)) for text in texts]
+    return list(found), places
