@@ -13,6 +13,7 @@ from typing import Any
 
 from bothways.server.calls import Call
 from bothways.server.jobs import Job, Render
+from bothways.server.logs import log
 from bothways.server.metrics import Metrics
 from bothways.server.models import Model, Models
 from bothways.server.problems import Problem
@@ -77,10 +78,14 @@ class Service:
         while True:
             await asyncio.sleep(_WATCH_ENGINE)
             self.metrics.oldest.set(self.scheduler.oldest)
-            if not self.scheduler.alive:
-                await asyncio.sleep(_WATCH_ENGINE)
-                self.metrics.restarts.inc()
+            if self.scheduler.alive:
+                continue
+            await asyncio.sleep(_WATCH_ENGINE)
+            self.metrics.restarts.inc()
+            try:
                 self.scheduler.start()
+            except RuntimeError:  # there are too many threads on this machine; it is tried again
+                log.exception("an engine thread can't be started")
 
     @property
     def requests(self) -> int:
