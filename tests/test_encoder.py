@@ -99,7 +99,7 @@ def test_tokens_offsets_and_truncation_are_reported(small: Encoder) -> None:
 def test_too_long_a_text_is_an_error_where_it_must_not_be_cut(small: Encoder) -> None:
     with pytest.raises(InputError, match="text 1 has 102 tokens, the model takes 64"):
         small.encode(["short", "word " * 100], truncation=False)
-    with pytest.raises(InputError, match="truncation is 'window'; use True, or False"):
+    with pytest.raises(InputError, match="truncation is 'window'; use True, False"):
         small.encode("text", truncation="window")
 
 
@@ -253,7 +253,7 @@ def test_a_limit_beyond_the_position_table_is_refused_at_once(load: Callable[...
 
 @pytest.mark.parametrize("truncation", [1, 0, None, np.array([True, False]), "yes"])
 def test_truncation_must_be_true_or_false(small: Encoder, truncation: Any) -> None:
-    with pytest.raises(InputError, match="truncation is .*; use True, or False"):
+    with pytest.raises(InputError, match="truncation is .*; use True, False"):
         small.encode("text", truncation=truncation)
     with pytest.raises(InputError, match="truncation is .*; use True, False"):
         small.embed("text", truncation=truncation)

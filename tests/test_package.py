@@ -33,7 +33,7 @@ def test_an_installation_holds_the_package_and_nothing_else(installed: metadata.
     sources = {
         f"bothways/{path.relative_to(ROOT / 'src/bothways').as_posix()}"
         for path in (ROOT / "src/bothways").rglob("*")
-        if path.suffix in (".py", ".pyi") or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi", ".html", ".css", ".js") or path.name == "py.typed"
     }
     assert {"bothways/py.typed", "bothways/_native.pyi"} <= sources
     compiled = parts - sources
