@@ -13,7 +13,7 @@ import pytest
 
 from bothways.server import jobs as jobs_module
 from bothways.server import scheduler as scheduler_module
-from bothways.server.jobs import Job
+from bothways.server.jobs import Job, Lane
 from bothways.server.scheduler import Batch, Scheduler
 from bothways.tasks.plan import Computed, Plan
 
@@ -75,7 +75,7 @@ class Run:
         ended = threading.Event()
         texts = list(range(len(groups)))
         render = render or (lambda result: result)
-        job = kind(("model", plan.group), plan, texts, groups, render, lambda job: ended.set())  # type: ignore[arg-type]
+        job = kind(Lane("model", plan.group), plan, texts, groups, render, lambda job: ended.set())  # type: ignore[arg-type]
         self.ended[job] = ended
         self.scheduler.submit(job)
         return job
@@ -108,7 +108,7 @@ class Run:
     def batches_until(self, job: Job) -> int:
         """In how many batches after the shut one a job was done."""
         with_it = [n for n, batch in enumerate(self.batches) if job in batch]
-        return with_it[-1] + 1 - sum(1 for batch in self.batches if any(j.lane[1] == "shut" for j in batch))  # type: ignore[index]
+        return with_it[-1] + 1 - sum(1 for batch in self.batches if any(j.lane.group == "shut" for j in batch))
 
 
 @contextmanager

@@ -28,13 +28,13 @@ from bothways.tokens import Cut, Text
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["VectorMethods"]
+__all__ = ["DenseOptions", "SparseOptions", "TokensOptions", "VectorMethods"]
 
 #: One text or one pair, as callers give them.
 _TextOrPair = str | tuple[str, str] | list[str]
 
 
-class _Usual(TypedDict, total=False):
+class UsualOptions(TypedDict, total=False):
     """Options of every kind of embedding; see `VectorMethods.embed`."""
 
     prompt: str | None
@@ -43,16 +43,22 @@ class _Usual(TypedDict, total=False):
     progress: Progress | None
 
 
-class _Sparse(_Usual, total=False):
+class SparseOptions(UsualOptions, total=False):
+    """Options of `embed(sparse=True)`."""
+
     truncation: Cut
 
 
-class _Tokens(_Usual, total=False):
+class TokensOptions(UsualOptions, total=False):
+    """Options of `embed(tokens=True)`."""
+
     truncation: Cut
     normalize: bool | None
 
 
-class _Dense(_Usual, total=False):
+class DenseOptions(UsualOptions, total=False):
+    """Options of one dense vector a text."""
+
     truncation: inputs.Truncation
     normalize: bool | None
     pooling: str | Iterable[str] | None
@@ -130,7 +136,7 @@ class VectorMethods(Loaded):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        **how: Unpack[_Dense],
+        **how: Unpack[DenseOptions],
     ) -> Iterator[npt.NDArray[Any]]: ...
     @overload
     def embed(
@@ -139,7 +145,7 @@ class VectorMethods(Loaded):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        **how: Unpack[_Dense],
+        **how: Unpack[DenseOptions],
     ) -> npt.NDArray[Any]: ...
     @overload
     def embed(
@@ -147,7 +153,7 @@ class VectorMethods(Loaded):
         texts: Iterator[str],
         *,
         sparse: Literal[True],
-        **how: Unpack[_Sparse],
+        **how: Unpack[SparseOptions],
     ) -> Iterator[SparseEmbedding]: ...
     @overload
     def embed(
@@ -155,7 +161,7 @@ class VectorMethods(Loaded):
         texts: str | Collection[str],
         *,
         sparse: Literal[True],
-        **how: Unpack[_Sparse],
+        **how: Unpack[SparseOptions],
     ) -> list[SparseEmbedding]: ...
     @overload
     def embed(
@@ -163,7 +169,7 @@ class VectorMethods(Loaded):
         texts: Iterator[str],
         *,
         tokens: Literal[True],
-        **how: Unpack[_Tokens],
+        **how: Unpack[TokensOptions],
     ) -> Iterator[FloatArray]: ...
     @overload
     def embed(
@@ -171,7 +177,7 @@ class VectorMethods(Loaded):
         texts: str | Collection[str],
         *,
         tokens: Literal[True],
-        **how: Unpack[_Tokens],
+        **how: Unpack[TokensOptions],
     ) -> list[FloatArray]: ...
     def embed(
         self,

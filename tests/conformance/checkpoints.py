@@ -128,21 +128,21 @@ class Oracles:
 
         return SentenceTransformer(str(self.folders[name]), device="cpu")
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # as above
     def pipeline(self, task: str, name: str) -> Any:
         """The pipeline of a task."""
         import transformers
 
         return transformers.pipeline(task, model=str(self.folders[name]), device="cpu")
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # as above
     def cross(self) -> Any:
         """The CrossEncoder."""
         from sentence_transformers import CrossEncoder
 
         return CrossEncoder(str(self.folders["cross"]), device="cpu")
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # as above
     def tokenizer(self, name: str) -> Any:
         """The tokenizer of transformers."""
         from transformers import AutoTokenizer
@@ -153,7 +153,7 @@ class Oracles:
         """Embeddings of length 1, or what other options of SentenceTransformer.encode say."""
         return self._vectors(name, tuple(texts), tuple(({"normalize_embeddings": True} | options).items()))
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # as above
     def _vectors(self, name: str, texts: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
         model = self.sentences(name)
         with one_thread():

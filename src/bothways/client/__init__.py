@@ -7,10 +7,10 @@ What is asked of the server, and what its replies mean, is in call.py and the fi
 clients share; sending is in blocking.py and asynchronous.py.
 """
 
-try:
-    import httpx2  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ImportError('the client needs httpx2; run: pip install "bothways[client]"') from error
+import importlib.util
+
+if importlib.util.find_spec("httpx2") is None:
+    raise ImportError('the client needs httpx2; run: pip install "bothways[client]"')
 
 from bothways.client.asynchronous import AsyncClient
 from bothways.client.blocking import Client

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import numpy.typing as npt
 
 from bothways.arrays import FloatArray
-from bothways.tasks.answer import Answer
-from bothways.tasks.inputs import Truncation
-from bothways.tasks.report import Progress
+from bothways.tasks.answer import Answer, AnswerArguments
 from bothways.tasks.sparse import SparseEmbedding
-from bothways.tokens import Cut
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from bothways.vectors import DenseOptions, SparseOptions, TokensOptions
 
 __all__ = ["AnswerAwaited", "EmbedAwaited", "EmbedWay"]
 
@@ -27,33 +26,6 @@ _Later: TypeAlias = Coroutine[Any, Any, _T]
 _Vectors: TypeAlias = npt.NDArray[Any]
 
 
-class _Usual(TypedDict, total=False):
-    """Options of every kind of embedding; see `Encoder.embed`."""
-
-    prompt: str | None
-    prompt_name: str | None
-    max_length: int | None
-    progress: Progress | None
-
-
-class _Sparse(_Usual, total=False):
-    truncation: Cut
-
-
-class _Tokens(_Usual, total=False):
-    truncation: Cut
-    normalize: bool | None
-
-
-class _Dense(_Usual, total=False):
-    truncation: Truncation
-    normalize: bool | None
-    pooling: str | Iterable[str] | None
-    dimensions: int | None
-    precision: str
-    ranges: npt.ArrayLike | None
-
-
 class _EmbedWay(Protocol):
     @overload
     def __call__(
@@ -62,24 +34,26 @@ class _EmbedWay(Protocol):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        **how: Unpack[_Dense],
+        **how: Unpack[DenseOptions],
     ) -> Iterator[_Vectors]: ...
     @overload
     def __call__(
-        self, texts: _Texts, *, sparse: Literal[False] = ..., tokens: Literal[False] = ..., **how: Unpack[_Dense]
+        self, texts: _Texts, *, sparse: Literal[False] = ..., tokens: Literal[False] = ..., **how: Unpack[DenseOptions]
     ) -> _Vectors: ...
     @overload
     def __call__(
-        self, texts: Iterator[str], *, sparse: Literal[True], **how: Unpack[_Sparse]
+        self, texts: Iterator[str], *, sparse: Literal[True], **how: Unpack[SparseOptions]
     ) -> Iterator[SparseEmbedding]: ...
     @overload
-    def __call__(self, texts: _Texts, *, sparse: Literal[True], **how: Unpack[_Sparse]) -> list[SparseEmbedding]: ...
+    def __call__(
+        self, texts: _Texts, *, sparse: Literal[True], **how: Unpack[SparseOptions]
+    ) -> list[SparseEmbedding]: ...
     @overload
     def __call__(
-        self, texts: Iterator[str], *, tokens: Literal[True], **how: Unpack[_Tokens]
+        self, texts: Iterator[str], *, tokens: Literal[True], **how: Unpack[TokensOptions]
     ) -> Iterator[FloatArray]: ...
     @overload
-    def __call__(self, texts: _Texts, *, tokens: Literal[True], **how: Unpack[_Tokens]) -> list[FloatArray]: ...
+    def __call__(self, texts: _Texts, *, tokens: Literal[True], **how: Unpack[TokensOptions]) -> list[FloatArray]: ...
 
 
 class _EmbedAwaited(Protocol):
@@ -90,54 +64,45 @@ class _EmbedAwaited(Protocol):
         *,
         sparse: Literal[False] = ...,
         tokens: Literal[False] = ...,
-        **how: Unpack[_Dense],
+        **how: Unpack[DenseOptions],
     ) -> AsyncIterator[_Vectors]: ...
     @overload
     def __call__(
-        self, texts: _Texts, *, sparse: Literal[False] = ..., tokens: Literal[False] = ..., **how: Unpack[_Dense]
+        self, texts: _Texts, *, sparse: Literal[False] = ..., tokens: Literal[False] = ..., **how: Unpack[DenseOptions]
     ) -> _Later[_Vectors]: ...
     @overload
     def __call__(
-        self, texts: _Stream[str], *, sparse: Literal[True], **how: Unpack[_Sparse]
+        self, texts: _Stream[str], *, sparse: Literal[True], **how: Unpack[SparseOptions]
     ) -> AsyncIterator[SparseEmbedding]: ...
     @overload
     def __call__(
-        self, texts: _Texts, *, sparse: Literal[True], **how: Unpack[_Sparse]
+        self, texts: _Texts, *, sparse: Literal[True], **how: Unpack[SparseOptions]
     ) -> _Later[list[SparseEmbedding]]: ...
     @overload
     def __call__(
-        self, texts: _Stream[str], *, tokens: Literal[True], **how: Unpack[_Tokens]
+        self, texts: _Stream[str], *, tokens: Literal[True], **how: Unpack[TokensOptions]
     ) -> AsyncIterator[FloatArray]: ...
     @overload
-    def __call__(self, texts: _Texts, *, tokens: Literal[True], **how: Unpack[_Tokens]) -> _Later[list[FloatArray]]: ...
-
-
-class _How(TypedDict, total=False):
-    """Options of `Encoder.answer`."""
-
-    top_k: int
-    max_answer_tokens: int
-    impossible: bool
-    whole_words: bool
-    stride: int | None
-    truncation: Truncation
-    max_length: int | None
-    progress: Progress | None
+    def __call__(
+        self, texts: _Texts, *, tokens: Literal[True], **how: Unpack[TokensOptions]
+    ) -> _Later[list[FloatArray]]: ...
 
 
 class _AnswerAwaited(Protocol):
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a string is a collection of strings too
-        self, question: str, context: str, **how: Unpack[_How]
+        self, question: str, context: str, **how: Unpack[AnswerArguments]
     ) -> _Later[Answer]: ...
     @overload
-    def __call__(self, question: _Texts, context: _Texts, **how: Unpack[_How]) -> _Later[list[Answer]]: ...
+    def __call__(self, question: _Texts, context: _Texts, **how: Unpack[AnswerArguments]) -> _Later[list[Answer]]: ...
     @overload
     def __call__(
-        self, question: _Stream[str], context: str | Iterable[str] | AsyncIterator[str], **how: Unpack[_How]
+        self, question: _Stream[str], context: str | Iterable[str] | AsyncIterator[str], **how: Unpack[AnswerArguments]
     ) -> AsyncIterator[Answer]: ...
     @overload
-    def __call__(self, question: _Texts, context: _Stream[str], **how: Unpack[_How]) -> AsyncIterator[Answer]: ...
+    def __call__(
+        self, question: _Texts, context: _Stream[str], **how: Unpack[AnswerArguments]
+    ) -> AsyncIterator[Answer]: ...
 
 
 class EmbedWay(Protocol):

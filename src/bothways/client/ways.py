@@ -101,6 +101,7 @@ def method(make: Callable[..., Any]) -> Any:
     _, *others = signature.parameters.values()
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *others]
     result = inspect.Signature.empty  # it depends on what is given
+    # What inspect.signature looks at first; typeshed knows no such attribute of a function.
     run.__signature__ = signature.replace(parameters=parameters, return_annotation=result)  # type: ignore[attr-defined]
     run.__doc__ = (make.__doc__ or "").replace("        target: Where to.\n", "")
     return run

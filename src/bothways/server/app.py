@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,37 +16,19 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from bothways.server.calls import Call, Receive, Scope, Send, request_id
+from bothways.server.documents import document_routes
 from bothways.server.endpoint import Endpoint, write_access
-from bothways.server.openapi import document
 from bothways.server.problems import Envelope, Problem, problem_body
-from bothways.server.replies import Reply, json_reply
-from bothways.server.routes import ROUTES, Route
+from bothways.server.routes import ROUTES
 from bothways.server.service import Service
 
 __all__ = ["make_app"]
-
-# The page's files, by what stands behind /docs/.
-_PAGE = Path(__file__).parent / "page"
-_PAGE_FILES = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-}
-_PAGE_HEADERS = [
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-cache"),
-]
 
 
 def make_app(service: Service) -> Any:
     """Put a server's application together."""
     paths: dict[str, dict[str, Endpoint]] = {}
-    for route in (*ROUTES, *_document_routes(service)):
+    for route in (*ROUTES, *document_routes(service.version)):
         endpoint = Endpoint(service, route)
         for path in route.paths:
             paths.setdefault(path, {})[route.method] = endpoint
@@ -74,7 +55,7 @@ def make_app(service: Service) -> Any:
         routes=[StarletteRoute(path, _ByMethod(ways), methods=list(ways)) for path, ways in paths.items()],
         middleware=middleware,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _UnknownPath(service)},  # type: ignore[dict-item]
+        exception_handlers={404: _UnknownPath(service), 405: _UnknownPath(service)},
     )
     app.router.redirect_slashes = False
     return _ModelInPath(app, service)
@@ -138,19 +119,20 @@ class _UnknownPath:
         names = "the name of one" if service.keys else ", ".join(model.name for model in service.models)
         self._models = names
 
-    async def __call__(self, request: Request, error: HTTPException) -> Response:
+    async def __call__(self, request: Request, error: Exception) -> Response:
         """Answer a request."""
-        problem, envelope = self._problem(request.url.path, request.method, error)
+        allowed = error.headers.get("Allow", "") if isinstance(error, HTTPException) and error.headers else ""
+        problem, envelope = self._problem(request.url.path, request.method, allowed)
         call = Call(request.scope, request.receive, self._service.settings, envelope)
         self._service.metrics.unknown(problem.status)
         write_access(call, problem.status, f"{problem.code}: {problem.message}")
         headers = {"content-type": "application/json", "x-request-id": call.id, **problem.headers}
         return Response(problem_body(problem, envelope, call.id), problem.status, headers)
 
-    def _problem(self, path: str, method: str, error: HTTPException) -> tuple[Problem, Envelope]:
+    def _problem(self, path: str, method: str, allowed: str) -> tuple[Problem, Envelope]:
+        """What is wrong; `allowed` are the methods that the path has, if there is such a path."""
         in_model = path.startswith("/models/")
-        if error.status_code == 405 and not (in_model and method == "POST"):
-            allowed = (error.headers or {}).get("Allow", "")
+        if allowed and not (in_model and method == "POST"):
             message = f"{path} takes {allowed}, not {method}"
             problem = Problem(405, message, "method_not_allowed", headers={"allow": allowed})
         elif in_model:
@@ -167,29 +149,3 @@ def _envelope_of(path: str) -> Envelope:
     if path.startswith(("/v1/", "/v2/", "/embeddings", "/classify", "/models")):
         return "openai"
     return "tei"
-
-
-def _document_routes(service: Service) -> list[Route]:
-    """The OpenAPI document and the page that shows it."""
-    made: list[Reply] = []
-
-    async def openapi(_: Service, call: Call, request: None) -> Reply:
-        if not made:
-            made.append(json_reply(document(ROUTES, service.version)))
-        return made[0]
-
-    async def page(_: Service, call: Call, request: None) -> Reply:
-        if call.path_rest not in _PAGE_FILES:
-            raise Problem(404, f"there is no page {call.path_rest!r}; see /docs", "unknown_path")
-        name, content_type = _PAGE_FILES[call.path_rest]
-        return Reply((_PAGE / name).read_bytes(), content_type=content_type, headers=_PAGE_HEADERS)
-
-    def route(path: str, handler: Any, summary: str, *, protectable: bool = False) -> Route:
-        return Route((path,), handler, summary, method="GET", inference=False, open=True, protectable=protectable)
-
-    # A browser can't send a key for a page, which tells nothing of the server; it asks for one, for the document.
-    return [
-        route("/openapi.json", openapi, "This document.", protectable=True),
-        route("/docs", page, "A page that shows the document."),
-        route("/docs/{rest}", page, "The page's parts."),
-    ]

@@ -5,22 +5,29 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bothways.tasks.plan import Computed, Plan
 from bothways.tokens import Sequence
 
-__all__ = ["Job", "Render"]
+__all__ = ["Job", "Lane", "Render"]
 
 #: A text's result -> what the response holds of it. Called outside the event loop.
 Render = Callable[[Any], Any]
+
+
+class Lane(NamedTuple):
+    """What jobs that may share a batch have in common: the model, and plans with the same `compute`."""
+
+    model: str
+    group: Hashable
 
 
 class Job:
     """The sequences of one request. The scheduler takes them bit by bit and hands results back text by text.
 
     Attributes:
-        lane: Jobs of one lane may share a batch: the same model, and plans with the same `compute`.
+        lane: Jobs of one lane may share a batch.
         plan: What is done.
         sequences: All texts' sequences, end to end.
         tokens: How many tokens they have.
@@ -33,7 +40,7 @@ class Job:
 
     def __init__(
         self,
-        lane: Hashable,
+        lane: Lane,
         plan: Plan[Any, Any],
         texts: list[Any],
         groups: list[list[Sequence]],

@@ -87,7 +87,7 @@ class Metrics:
         self._batch_tokens.observe(batch.tokens)
         self._batch_seconds.observe(batch.seconds)
         self._queue_age.observe(batch.waited)
-        self._of(self._tokens, batch.lane[0]).inc(batch.tokens)  # type: ignore[index]
+        self._of(self._tokens, batch.lane.model).inc(batch.tokens)
 
     def request(self, route: str, call: Call, status: int, error: str) -> None:
         """Count a request of an inference route that has ended; `error` is why it failed, as TEI names it."""

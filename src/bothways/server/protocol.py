@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -78,6 +78,7 @@ class Protocol(HttpToolsProtocol):
     #: How many seconds a client has to send a request's head, or to take what was sent; set before the server starts.
     head_timeout: ClassVar[float] = 30.0
 
+    _corked: _Corked
     _head_timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _last = False
@@ -89,7 +90,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Expect a request's head."""
         super().connection_made(transport)
-        self.transport = _Corked(transport, self.loop)  # type: ignore[assignment]
+        self._corked = _Corked(transport, self.loop)
+        self.transport = cast("asyncio.Transport", self._corked)
         self._arm(self.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -148,7 +150,7 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not take what is sent."""
         super().pause_writing()
-        left = self.head_timeout - max(self.transport.behind(), 0)  # type: ignore[attr-defined]
+        left = self.head_timeout - max(self._corked.behind(), 0)
         self._stalled = self.loop.call_later(max(left, 0), self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -197,7 +199,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Expect the rest of a body that was answered early."""
-        self.transport.flush()  # type: ignore[attr-defined]
+        self._corked.flush()
         super().on_response_complete()
         if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
             self._arm(_DRAIN)

@@ -28,8 +28,9 @@ class Results:
         """The results of texts of which these are the different ones."""
         if len(places) == len(self.each):
             return self
-        lengths, truncated = ([values[n] for n in places] for values in (self.lengths, self.truncated))
-        return Results([self.each[n] for n in places], lengths, truncated)  # type: ignore[arg-type]
+        return Results(
+            [self.each[n] for n in places], [self.lengths[n] for n in places], [self.truncated[n] for n in places]
+        )
 
     @property
     def tokens(self) -> int:

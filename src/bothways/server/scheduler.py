@@ -11,12 +11,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from bothways.server.jobs import Job
+from bothways.server.jobs import Job, Lane
 from bothways.tasks.plan import Computed
 from bothways.tokenizer_files import is_panic
 
@@ -64,7 +64,7 @@ class Batch:
         waited: How long the job that waited longest had to wait for its first batch.
     """
 
-    lane: Hashable
+    lane: Lane
     parts: dict[Job, slice] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
@@ -91,7 +91,7 @@ class Scheduler:
         self._observe = observe
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # in the order of their turns
-        self._rates: dict[Hashable, float] = {}
+        self._rates: dict[Lane, float] = {}
         self._small_seen = -_EXPECT
         self._stopping = False
         self._computed: SimpleQueue[_Whole | None] = SimpleQueue()
@@ -121,7 +121,7 @@ class Scheduler:
             self._waiting.append(job)
             self._changed.notify()
 
-    def rate(self, lane: Hashable) -> float:
+    def rate(self, lane: Lane) -> float:
         """Tokens that are computed in a second."""
         return self._rates.get(lane, _FIRST_RATE)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bothways.server.calls import Call
-from bothways.server.jobs import Job, Render
+from bothways.server.jobs import Job, Lane, Render
 from bothways.server.logs import log
 from bothways.server.metrics import Metrics
 from bothways.server.models import Model, Models
@@ -218,7 +218,7 @@ class Service:
         def finished(job: Job) -> None:
             loop.call_soon_threadsafe(_settle, future, job)
 
-        lane = (model.name, plan.group)
+        lane = Lane(model.name, plan.group)
         job = await call.somewhere(len(texts), lambda: Job(lane, plan, texts, groups, render, finished))
         self.queued_tokens += job.tokens
         self.scheduler.submit(job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 from typing import Any, TypeVar
 
@@ -35,9 +34,14 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-@functools.cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: type[_T]) -> msgspec.json.Decoder[_T]:
+    """The decoder of a kind, made once."""
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decoders[kind]
 
 
 async def decode(body: bytes, kind: type[_T]) -> _T:
@@ -48,7 +52,7 @@ async def decode(body: bytes, kind: type[_T]) -> _T:
     """
     try:
         if len(body) <= _AT_ONCE:
-            return _decoder(kind).decode(body)  # type: ignore[no-any-return, arg-type]
+            return _decoder(kind).decode(body)
         return msgspec.convert(await _decode_large(body), kind)
     except msgspec.ValidationError as error:
         raise _wrong_shape(error) from None
@@ -88,9 +92,10 @@ async def _decode_large(body: bytes) -> Any:
 
 
 async def _decode_list(text: bytes) -> list[Any]:
-    if text.count(b",") > _COMMAS:
-        return msgspec.json.decode(text)  # type: ignore[no-any-return]
     items: list[Any] = []
+    if text.count(b",") > _COMMAS:
+        items = msgspec.json.decode(text)
+        return items
     read = 0
     for item in _decode_items(text):
         items.append(msgspec.json.decode(item))

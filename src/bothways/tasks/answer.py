@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_TOKENS",
     "Answer",
-    "AnswerOptions",
+    "AnswerArguments", "AnswerOptions",
     "Question",
     "answer",
     "answer_each",
@@ -217,7 +217,9 @@ def _in_step(questions: Iterator[Any], contexts: Iterator[Any]) -> Iterator[tupl
         raise InputError("there are more contexts than questions; give as many of both, or one")
 
 
-class _How(TypedDict, total=False):
+class AnswerArguments(TypedDict, total=False):
+    """What `Encoder.answer` takes besides questions and contexts."""
+
     top_k: int
     max_answer_tokens: int
     impossible: bool
@@ -236,16 +238,16 @@ class _Answering(Protocol):
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a string is a collection of strings too
-        self, question: str, context: str, **how: Unpack[_How]
+        self, question: str, context: str, **how: Unpack[AnswerArguments]
     ) -> Answer: ...
     @overload
-    def __call__(self, question: _Many, context: _Many, **how: Unpack[_How]) -> list[Answer]: ...
+    def __call__(self, question: _Many, context: _Many, **how: Unpack[AnswerArguments]) -> list[Answer]: ...
     @overload
     def __call__(
-        self, question: Iterator[str], context: str | Iterable[str], **how: Unpack[_How]
+        self, question: Iterator[str], context: str | Iterable[str], **how: Unpack[AnswerArguments]
     ) -> Iterator[Answer]: ...
     @overload
-    def __call__(self, question: _Many, context: Iterator[str], **how: Unpack[_How]) -> Iterator[Answer]: ...
+    def __call__(self, question: _Many, context: Iterator[str], **how: Unpack[AnswerArguments]) -> Iterator[Answer]: ...
 
 
 class _Method(Protocol):

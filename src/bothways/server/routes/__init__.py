@@ -3,7 +3,7 @@
 Those that are asked most stand first, as they are looked through in order.
 """
 
-from bothways.server.routes import cohere, huggingface, openai, operations, own, rerank, tei
+from bothways.server.routes import cohere, huggingface, infinity, openai, operations, own, rerank, tei, tokenizing
 from bothways.server.routes.base import Route
 
 __all__ = ["ROUTES", "Route"]
@@ -14,7 +14,9 @@ ROUTES: tuple[Route, ...] = (
     *rerank.ROUTES,
     *own.ROUTES,
     *cohere.ROUTES,
+    *infinity.ROUTES,
     *huggingface.ROUTES,
+    *tokenizing.ROUTES,
     *operations.ROUTES,
     *openai.ROUTES[1:],
 )

@@ -1,4 +1,4 @@
-"""Cohere's embeddings (v2), and Infinity's classification; their reranking is in rerank.py."""
+"""Cohere's embeddings (v1 and v2); its reranking is in rerank.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Parts, Reply, floats, listed
 from bothways.server.routes.base import Body, Route, embed, given, prompt_of, read_input, stored, truncation_of, vectors
-from bothways.server.routes.openai import Usage
-from bothways.server.routes.tei import Prediction, predictions
 from bothways.server.service import Service
 
 __all__ = ["ROUTES"]
@@ -42,26 +40,6 @@ class EmbedResponse(msgspec.Struct):
     texts: list[str]
     response_type: str
     meta: dict[str, Any]
-
-
-class ClassifyRequest(Body):
-    """Texts to classify, as Infinity has it."""
-
-    input: list[str]
-    model: str | None = None
-    raw_scores: bool | None = None
-    truncate: bool | None = None
-
-
-class ClassifyResponse(msgspec.Struct):
-    """Every text's labels, the best first."""
-
-    object: Literal["classify"]
-    data: list[list[Prediction]]
-    model: str
-    usage: Usage
-    id: str
-    created: int
 
 
 def _form(kind: str) -> Callable[[npt.NDArray[Any]], bytes]:
@@ -120,20 +98,6 @@ def _meta(tokens: int) -> dict[str, Any]:
     return {"api_version": {"version": "2"}, "billed_units": {"input_tokens": tokens}}
 
 
-async def classify(service: Service, call: Call, request: ClassifyRequest) -> Reply:
-    """Answer POST /classify."""
-    model = service.find(call, request.model, "classify")
-    items, _ = read_input(service, request.input, "input")
-    options = truncation_of(service, request.truncate, None)
-    if request.raw_scores:
-        options["function"] = "identity"
-    plan = service.plan(model, "classify", top_k=None, **options)
-    results = await service.run(call, model, plan, items, predictions)
-    usage = Usage(results.tokens, results.tokens)
-    after = {"model": model.name, "usage": usage, "id": call.id, "created": model.created}
-    return Reply(listed(b'{"object":"classify","data":', results.each, b"," + msgspec.json.encode(after)[1:]))
-
-
 ROUTES = (
     Route(
         ("/v2/embed", "/v1/embed"),
@@ -143,14 +107,5 @@ ROUTES = (
         EmbedResponse,
         envelope="openai",
         family="Cohere",
-    ),
-    Route(
-        ("/classify",),
-        classify,
-        "Classify texts, as Infinity does.",
-        ClassifyRequest,
-        ClassifyResponse,
-        envelope="openai",
-        family="Infinity",
     ),
 )

@@ -10,7 +10,7 @@ from bothways.server.calls import Call
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, listed
 from bothways.server.results import Results
-from bothways.server.routes.base import Body, Direction, Route, check_fills, given, read_input, truncation_of
+from bothways.server.routes.base import Body, Direction, Handler, Route, check_fills, given, read_input, truncation_of
 from bothways.server.routes.rerank import TextsRequest, rerank_texts
 from bothways.server.routes.tei import (
     EmbedRequest,
@@ -271,7 +271,7 @@ async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
 
 
 #: What the path of a task says, and what answers it.
-_TASKS: dict[str, tuple[Any, type[Body]]] = {
+_TASKS: dict[str, tuple[Handler, type[Body]]] = {
     "feature-extraction": (embed_texts, EmbedRequest),
     "sentence-similarity": (similarity, SimilarityRequest),
     "text-classification": (classify, ClassifyRequest),
@@ -298,10 +298,10 @@ async def root(service: Service, call: Call, request: RootRequest) -> Reply:
 async def answer_root(service: Service, call: Call, fields: dict[str, Any]) -> Reply:
     """Answer a body of any task."""
     handler, kind = _told_apart(service, call, fields)
-    return await handler(service, call, convert(fields, kind))  # type: ignore[no-any-return]
+    return await handler(service, call, convert(fields, kind))
 
 
-def _told_apart(service: Service, call: Call, fields: dict[str, Any]) -> tuple[Any, type[Body]]:
+def _told_apart(service: Service, call: Call, fields: dict[str, Any]) -> tuple[Handler, type[Body]]:
     inputs, parameters = fields.get("inputs"), fields.get("parameters") or {}
     if "query" in fields:
         return rerank_texts, TextsRequest

@@ -130,7 +130,7 @@ def _token_vectors(results: Results) -> Reply:
 
 def _npz(arrays: dict[str, npt.NDArray[Any]], headers: list[tuple[bytes, bytes]]) -> Reply:
     file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
+    np.savez(file, allow_pickle=False, **arrays)
     return Reply(file.getvalue(), content_type="application/x-npz", headers=headers)
 
 

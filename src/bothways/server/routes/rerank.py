@@ -168,15 +168,15 @@ def _text(document: str | dict[str, Any], fields: list[str] | None, number: int)
     if isinstance(document, str):
         return document
     names = fields or ["text"]
-    values = [document.get(name) for name in names]
-    if not all(isinstance(value, str) for value in values):
+    values = [value for name in names if isinstance(value := document.get(name), str)]
+    if len(values) < len(names):
         raise Problem(
             422,
             f"document {number} has no string {' and '.join(names)}; give strings, or objects with `text`",
             "invalid_field",
             param="documents",
         )
-    return "\n".join(values)  # type: ignore[arg-type]
+    return "\n".join(values)
 
 
 async def rerank_any(service: Service, call: Call, request: AnyRequest) -> Reply:
