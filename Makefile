@@ -41,7 +41,7 @@ cpp-test: .venv-test/ready
 	$(TEST)/cmake --build build/cpp-sanitize
 	$(TEST)/ctest --test-dir build/cpp-sanitize --output-on-failure --no-tests=error
 
-python-test: .venv-test/ready
+python-test: .venv-test/ready .venv-clients/ready
 	$(TEST)/python -m pytest
 
 # The differential tests, and requests made from the OpenAPI document, with many more random cases than the tests take.
@@ -82,4 +82,4 @@ bench: .venv-bench/ready .venv-infinity/ready
 	@touch $@
 
 clean:
-	rm -rf build .venv-demo .venv-test .venv-bench .venv-infinity
+	rm -rf build .venv-demo .venv-test .venv-bench .venv-clients .venv-infinity
