@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bothways.arrays import FloatArray
 from bothways.client.replies import Arrays, Unreadable, read_arrays, read_cells
 from bothways.client.wire import Reply
+from bothways.tasks.encode import padded
 
 __all__ = ["RemoteEncoded", "RemoteRows", "joined", "one_by_one", "read_encoded"]
 
@@ -75,19 +76,19 @@ class RemoteEncoded:
     @cached_property
     def input_ids(self) -> npt.NDArray[np.int64]:
         """(B, S) token ids."""
-        ids = self._padded([text.ids for text in self.texts], (), np.int64)
+        ids = padded([text.ids for text in self.texts], (), np.int64)
         ids[self.attention_mask == 0] = self.padding_id
         return ids
 
     @cached_property
     def attention_mask(self) -> npt.NDArray[np.int64]:
         """(B, S), 1 at tokens and 0 at padding."""
-        return self._padded([np.ones(len(text.ids)) for text in self.texts], (), np.int64)
+        return padded([np.ones(len(text.ids)) for text in self.texts], (), np.int64)
 
     @cached_property
     def last_hidden_state(self) -> FloatArray:
         """(B, S, H) token vectors."""
-        return self._padded([text.rows for text in self.texts], (self.hidden_size,), np.float32)
+        return padded([text.rows for text in self.texts], (self.hidden_size,), np.float32)
 
     @cached_property
     def pooler_output(self) -> FloatArray | None:
@@ -123,7 +124,7 @@ class RemoteEncoded:
         layers = [text.layers for text in self.texts if text.layers is not None]
         if not layers:
             return None
-        return tuple(self._padded(list(rows), (self.hidden_size,), np.float32) for rows in zip(*layers, strict=True))
+        return tuple(padded(list(rows), (self.hidden_size,), np.float32) for rows in zip(*layers, strict=True))
 
     @cached_property
     def attentions(self) -> tuple[FloatArray, ...] | None:
@@ -132,14 +133,6 @@ class RemoteEncoded:
         if not given:
             return None
         return tuple(_squares(list(layer)) for layer in zip(*given, strict=True))
-
-    def _padded(self, parts: list[npt.NDArray[Any]], last: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
-        """Stack arrays (n, *last) into (B, S, *last)."""
-        longest = max(map(len, parts), default=0)
-        padded: npt.NDArray[Any] = np.zeros((len(parts), longest, *last), dtype)  # (B, S, *last)
-        for n, part in enumerate(parts):
-            padded[n, : len(part)] = part
-        return padded
 
 
 def _squares(parts: list[FloatArray]) -> FloatArray:

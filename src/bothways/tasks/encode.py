@@ -22,7 +22,7 @@ from bothways.spec import Spec
 from bothways.tasks.plan import Plan
 from bothways.tokens import Cut, Sequence, Text, Tokenizer
 
-__all__ = ["EncodeOptions", "Encoded", "Reader", "TextRows"]
+__all__ = ["EncodeOptions", "Encoded", "Reader", "TextRows", "padded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +80,19 @@ class Encoded:
     @cached_property
     def input_ids(self) -> npt.NDArray[np.int64]:
         """(B, S) token ids."""
-        ids = self._padded([text.sequence.ids for text in self.texts], (), np.int64)
+        ids = padded([text.sequence.ids for text in self.texts], (), np.int64)
         ids[self.attention_mask == 0] = self.padding_id
         return ids
 
     @cached_property
     def attention_mask(self) -> npt.NDArray[np.int64]:
         """(B, S), 1 at tokens and 0 at padding."""
-        return self._padded([np.ones(len(text.sequence)) for text in self.texts], (), np.int64)
+        return padded([np.ones(len(text.sequence)) for text in self.texts], (), np.int64)
 
     @cached_property
     def last_hidden_state(self) -> FloatArray:
         """(B, S, H) token vectors."""
-        return self._padded([text.rows for text in self.texts], (self.spec.hidden_size,), np.float32)
+        return padded([text.rows for text in self.texts], (self.spec.hidden_size,), np.float32)
 
     @cached_property
     def pooler_output(self) -> FloatArray | None:
@@ -129,7 +129,7 @@ class Encoded:
         if not layers:
             return None
         width = (self.spec.hidden_size,)
-        return tuple(self._padded(list(rows), width, np.float32) for rows in zip(*layers, strict=True))
+        return tuple(padded(list(rows), width, np.float32) for rows in zip(*layers, strict=True))
 
     @cached_property
     def attentions(self) -> tuple[FloatArray, ...] | None:
@@ -144,13 +144,14 @@ class Encoded:
             padded[:, n, :, : array.shape[-1], : array.shape[-1]] = array
         return tuple(padded)
 
-    def _padded(self, parts: list[npt.NDArray[Any]], last: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
-        """Stack arrays (n, *last) into (B, S, *last)."""
-        longest = max(map(len, parts), default=0)
-        padded: npt.NDArray[Any] = np.zeros((len(parts), longest, *last), dtype)  # (B, S, *last)
-        for n, part in enumerate(parts):
-            padded[n, : len(part)] = part
-        return padded
+
+def padded(parts: list[npt.NDArray[Any]], last: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+    """Stack arrays (n, *last) into (B, S, *last), with zeros on the right."""
+    longest = max(map(len, parts), default=0)
+    stacked: npt.NDArray[Any] = np.zeros((len(parts), longest, *last), dtype)  # (B, S, *last)
+    for n, part in enumerate(parts):
+        stacked[n, : len(part)] = part
+    return stacked
 
 
 @dataclass(frozen=True)
