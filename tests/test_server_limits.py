@@ -155,3 +155,10 @@ def test_pages_of_other_origins_are_told_in_json(minilm: Path) -> None:
         assert refused.status == 403
         assert "https://bad.example" in refused.json()["error"]
         assert "access-control-allow-origin" not in refused.headers
+
+
+def test_a_browser_is_led_from_the_address_to_the_page(server: Server) -> None:
+    reply = server.request("GET", "/", headers={"accept": "text/html,application/xhtml+xml"})
+    assert (reply.status, reply.headers["location"]) == (307, "docs")
+    assert server.request("GET", "/docs").headers.get_content_type() == "text/html"
+    assert server.request("GET", "/").status == 200

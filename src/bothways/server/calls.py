@@ -68,7 +68,7 @@ class Call:
         self.envelope = envelope
         #: What the path names: a model in front of the route, and what stands behind it.
         self.path_model: str | None = scope.get("bothways.model")
-        self.route: str = scope["path"]
+        self.path: str = scope["path"]
         self.path_rest: str = scope.get("path_params", {}).get("rest", "")
         self.model = ""
         self.kind = ""

@@ -120,7 +120,7 @@ def write_access(call: Call, status: int, why: str = "") -> None:
         logging.WARNING if status >= 500 else logging.INFO,
         "%s %s %d %.1f ms, request %s%s",
         call.method,
-        urllib.parse.quote(prefix + call.route, safe="/:@"),
+        urllib.parse.quote(prefix + call.path, safe="/:@"),
         status,
         milliseconds,
         call.id,

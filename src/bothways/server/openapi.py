@@ -173,6 +173,7 @@ _HEADERS = {
 _OTHER = {
     "/metrics": "text/plain",
     "/health": "text/plain",
+    "/": "text/plain",
     "/tasks/encode": "application/x-npz",
 }
 
@@ -190,6 +191,8 @@ def _responses(route: Route, answers: list[Any]) -> dict[str, Any]:
     names = ["OpenAIError" if route.envelope == "openai" else "Error"]
     if route.paths[0] == "/rerank":  # its errors look as those of the dialect that is spoken
         names = ["Error", "OpenAIError"]
+    if route.paths[0] == "/" and route.method == "GET":
+        responses["307"] = {"description": "A browser is led to /docs."}
     schema = _any([{"$ref": f"#/components/schemas/{name}"} for name in names])
     for status, meaning in _errors(route):
         responses[str(status)] = {"description": meaning, "content": {"application/json": {"schema": schema}}}

@@ -12,7 +12,18 @@ from bothways.server.calls import Call
 from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Parts, Reply, floats, listed
-from bothways.server.routes.base import Body, Route, embed, given, prompt_of, read_input, stored, truncation_of, vectors
+from bothways.server.routes.base import (
+    Body,
+    Handler,
+    Route,
+    embed,
+    given,
+    prompt_of,
+    read_input,
+    stored,
+    truncation_of,
+    vectors,
+)
 from bothways.server.service import Service
 
 __all__ = ["ROUTES"]
@@ -46,8 +57,17 @@ def _form(kind: str) -> Callable[[npt.NDArray[Any]], bytes]:
     return vectors(kind) if kind in ("float", "base64") else stored(floats, kind)
 
 
-async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
-    """Answer POST /v2/embed, and /v1/embed, which gives bare lists where no type is asked for."""
+async def embed_v1(service: Service, call: Call, request: EmbedRequest) -> Reply:
+    """Answer POST /v1/embed, which gives bare lists where no type is asked for."""
+    return await _embed(service, call, request, bare=request.embedding_types is None)
+
+
+async def embed_v2(service: Service, call: Call, request: EmbedRequest) -> Reply:
+    """Answer POST /v2/embed."""
+    return await _embed(service, call, request, bare=False)
+
+
+async def _embed(service: Service, call: Call, request: EmbedRequest, *, bare: bool) -> Reply:
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.texts, "texts")
     kinds = list(dict.fromkeys(request.embedding_types or ["float"]))
@@ -74,11 +94,10 @@ async def cohere_embed(service: Service, call: Call, request: EmbedRequest) -> R
         return [form(vector) for form in forms]
 
     results = await embed(service, call, model, items, render, **options)
-    plain = request.embedding_types is None and call.route == "/v1/embed"
-    kind_of = "embeddings_floats" if plain else "embeddings_by_type"
+    kind_of = "embeddings_floats" if bare else "embeddings_by_type"
     about = {"id": call.id, "texts": request.texts, "response_type": kind_of, "meta": _meta(results.tokens)}
     before = msgspec.json.encode(about)[:-1]
-    if plain:
+    if bare:
         return Reply(listed(before + b',"embeddings":', [each[0] for each in results.each], b"}"))
     body: Parts = [before + b',"embeddings":{']
     for n, kind in enumerate(kinds):
@@ -98,14 +117,9 @@ def _meta(tokens: int) -> dict[str, Any]:
     return {"api_version": {"version": "2"}, "billed_units": {"input_tokens": tokens}}
 
 
-ROUTES = (
-    Route(
-        ("/v2/embed", "/v1/embed"),
-        cohere_embed,
-        "Embed texts, as Cohere's API does.",
-        EmbedRequest,
-        EmbedResponse,
-        envelope="openai",
-        family="Cohere",
-    ),
-)
+def _route(path: str, handler: Handler) -> Route:
+    summary = "Embed texts, as Cohere's API does."
+    return Route((path,), handler, summary, EmbedRequest, EmbedResponse, envelope="openai", family="Cohere")
+
+
+ROUTES = (_route("/v2/embed", embed_v2), _route("/v1/embed", embed_v1))

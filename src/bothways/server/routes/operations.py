@@ -65,10 +65,15 @@ def _model_type(model: Model) -> dict[str, Any]:
 
 
 async def alive(service: Service, call: Call, _: None) -> Reply:
-    """Answer GET /livez, /health and /ping: the process answers, whatever the queue. At / a browser is led to /docs."""
-    if call.route == "/" and call.accepts(b"text/html"):
-        return Reply(b"", 307, "text/plain", [(b"location", b"docs")])
+    """Answer GET /livez, /health and /ping: the process answers, whatever the queue."""
     return Reply(b"", content_type="text/plain")
+
+
+async def front(service: Service, call: Call, _: None) -> Reply:
+    """Answer GET /: a browser is led to /docs, and others are told what /health tells."""
+    if call.accepts(b"text/html"):
+        return Reply(b"", 307, "text/plain", [(b"location", b"docs")])
+    return await alive(service, call, None)
 
 
 async def ready(service: Service, call: Call, _: None) -> Reply:
@@ -95,7 +100,8 @@ def _get(*paths: str, handler: Any, summary: str, answers: Any = None, **more: b
 
 ROUTES = (
     _get("/info", handler=info, summary="What is served, and the limits.", answers=dict[str, Any], open=False),
-    _get("/health", "/livez", "/ping", "/", handler=alive, summary="The process lives."),
+    _get("/health", "/livez", "/ping", handler=alive, summary="The process lives."),
+    _get("/", handler=front, summary="The process lives; a browser is led to /docs."),
     _get("/readyz", handler=ready, summary="Requests may come.", answers=dict[str, Any]),
     _get("/metrics", handler=metrics, summary="Figures for Prometheus.", protectable=True),
 )
