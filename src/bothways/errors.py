@@ -53,7 +53,11 @@ class InputError(BothwaysError):
 
 
 class InputTooLong(InputError):
-    """A text has more tokens than are allowed, and is not to be cut."""
+    """A text has more tokens than are allowed, and is not to be cut: what is wrong, and what to do."""
+
+    def __str__(self) -> str:
+        """Both, as other errors have it."""
+        return "; ".join(map(str, self.args))
 
 
 class DeviceError(BothwaysError):

@@ -184,8 +184,8 @@ class Tokenizer:
         if sequence.truncated:
             allowed = "the model takes" if limit == self.max_tokens else "max_length is"
             raise InputTooLong(
-                f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}; "
-                "pass truncation=True to cut it"
+                f"text {number} has {len(sequence) + sequence.truncated} tokens, {allowed} {limit}",
+                "pass truncation=True to cut it",
             )
 
     def windows(

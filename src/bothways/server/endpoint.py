@@ -11,6 +11,7 @@ import time
 import urllib.parse
 from typing import Any
 
+from bothways.errors import InputTooLong
 from bothways.server.calls import Call, Receive, Scope, Send
 from bothways.server.problems import Problem, problem_body, problem_of
 from bothways.server.replies import Reply
@@ -100,10 +101,8 @@ class Endpoint:
 
     def _problem(self, call: Call, error: BaseException) -> Problem:
         problem = problem_of(error, call.envelope)
-        if self._route.family != "Bothways":  # what the library calls an option, and what other APIs call it
-            problem.message = problem.message.replace(
-                "pass truncation=True to cut it", "send `truncate`: true to cut it"
-            )
+        if isinstance(error, InputTooLong) and self._route.family != "Bothways":
+            problem.message = f"{error.args[0]}; send `truncate`: true to cut it"  # as other APIs call it
         if problem.code == "internal":
             _log.error("request %s to %s failed", call.id, self._name, exc_info=error)
         return problem
