@@ -44,6 +44,12 @@ cpp-test: .venv-test/ready
 python-test: .venv-test/ready .venv-clients/ready
 	$(TEST)/python -m pytest
 
+# A client whose dependencies are others than ours (tests/conformance/test_langchain_huggingface.py).
+.venv-clients/ready: tests/conformance/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install $(PIP_FLAGS) -r $<
+	@touch $@
+
 # The differential tests, and requests made from the OpenAPI document, with many more random cases than the tests take.
 fuzz: .venv-test/ready
 	BOTHWAYS_FUZZ_ROUNDS=100 $(TEST)/python -m pytest -q tests/test_wordpiece.py tests/test_sweep.py \
