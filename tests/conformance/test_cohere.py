@@ -120,11 +120,11 @@ def test_every_type_of_vector(second: cohere.ClientV2, oracles: Oracles) -> None
 
 
 @pytest.mark.parametrize("name", ["int8", "uint8"])
-def test_whole_numbers_are_refused_with_a_reason(second: cohere.ClientV2, name: Any) -> None:
-    # They need every value's range: taken from a request's texts, a text's numbers would depend on its company.
+def test_whole_numbers_need_a_server_with_ranges(second: cohere.ClientV2, name: Any) -> None:
+    # Taken from a request's texts, a text's numbers would depend on its company. With ranges: test_server_ranges.py.
     with pytest.raises(cohere.BadRequestError) as caught:
         second.embed(model="minilm", input_type="search_query", texts=TEXTS, embedding_types=[name])
-    assert "binary" in caught.value.body["message"]
+    assert "--ranges" in caught.value.body["message"] and "binary" in caught.value.body["message"]
 
 
 def test_dimensions_and_long_texts(second: cohere.ClientV2, oracles: Oracles) -> None:

@@ -50,6 +50,7 @@ _OPTIONS = (
     _several("--model", "A folder, hub name or pkg:package/folder; once for each model.", "NAME"),
     _several("--served-model-name", "What clients call it, else the folder's own or the hub name.", "NAME"),
     _several("--revision", "A hub name's commit; one for all, or one for each.", "COMMIT"),
+    _several("--ranges", "A .npy file of the ranges for int8 and uint8 vectors.", "[NAME=]FILE"),
     _option("--dtype", "The arithmetic's number type.", type=click.Choice(DTYPES)),
     _size("--threads", "CPU threads of each process; see `bothways doctor`."),
     _size("--max-length", "The most tokens of a text."),

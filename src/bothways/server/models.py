@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from bothways.arrays import FloatArray
 from bothways.encoder import Encoder
 from bothways.engines.threads import default_threads
 from bothways.errors import InputError, TaskError
+from bothways.precision import check_ranges
 from bothways.server.problems import Problem
 from bothways.server.settings import Settings
 from bothways.tasks.embed import token_limit
@@ -26,11 +30,16 @@ _KEPT = 500
 
 
 class Model:
-    """A loaded checkpoint under the name that clients call it by."""
+    """A loaded checkpoint under the name that clients call it by.
 
-    def __init__(self, name: str, encoder: Encoder) -> None:
+    Attributes:
+        ranges: (2, D), by which vectors are stored as int8 or uint8 where a request does not say; None for none.
+    """
+
+    def __init__(self, name: str, encoder: Encoder, ranges: FloatArray | None = None) -> None:
         self.name = name
         self.encoder = encoder
+        self.ranges = ranges
         self.created = int(time.time())
         self._kept = lru_cache(_PLANS)(self._make)
 
@@ -43,7 +52,7 @@ class Model:
         """
         described = tuple(sorted(options.items()))
         # Plans of long options, such as a query, are used once; and some options can't be looked up.
-        if task in ("rerank", "zero_shot") or any(isinstance(value, list) for value in options.values()):
+        if task in ("rerank", "zero_shot") or any(isinstance(value, list | np.ndarray) for value in options.values()):
             return self._make(task, described)
         return self._kept(task, described) if len(repr(described)) <= _KEPT else self._make(task, described)
 
@@ -171,8 +180,13 @@ def load_models(settings: Settings) -> Models:
         raise InputError(f"{len(settings.revision)} revisions are given for {count} models; give one, or one for each")
     revisions = settings.revision * count if len(settings.revision) == 1 else settings.revision or (None,) * count
     threads = settings.threads or max(1, default_threads()[0] // settings.workers)
+    names = names or tuple(map(usual_name, settings.model))
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"several models are called {', '.join(sorted(twice))}; give each a --served-model-name")
+    ranges = _ranges_files(settings.ranges, names)
     models = []
-    for n, source in enumerate(settings.model):
+    for n, (name, source) in enumerate(zip(names, settings.model, strict=True)):
         encoder = Encoder.from_pretrained(
             source,
             revision=revisions[n],
@@ -180,14 +194,40 @@ def load_models(settings: Settings) -> Models:
             threads=threads,
             max_length=settings.max_length,
         )
-        models.append(Model(names[n] if names else usual_name(source), encoder))
-    served = [model.name for model in models]
-    twice = {name for name in served if served.count(name) > 1}
-    if twice:
-        raise InputError(f"several models are called {', '.join(sorted(twice))}; give each a --served-model-name")
+        models.append(Model(name, encoder, _read_ranges(ranges[name], encoder) if name in ranges else None))
     for model in models:
         model.warm()
     return Models(models)
+
+
+def _ranges_files(given: tuple[str, ...], names: tuple[str, ...]) -> dict[str, str]:
+    """The files of ranges by the model's name."""
+    found = {}
+    for one in given:
+        name, equals, file = one.partition("=")
+        if not equals or name not in names:
+            if len(names) > 1:
+                raise InputError(f"--ranges {one} names no model; write NAME=FILE, with one of {', '.join(names)}")
+            name, file = names[0], one
+        if name in found:
+            raise InputError(f"--ranges is given twice for {name}; give it once for each model")
+        found[name] = file
+    return found
+
+
+def _read_ranges(file: str, encoder: Encoder) -> FloatArray:
+    try:
+        with open(file, "rb") as opened:
+            values = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"can't read the ranges in {file}: {error}; it must be a .npy file of the smallest and the largest of "
+            "every value, np.stack([vectors.min(axis=0), vectors.max(axis=0)])"
+        ) from None
+    try:
+        return check_ranges(values, encoder.embed([]).shape[1])
+    except InputError as error:
+        raise InputError(f"can't use {file}: {error}") from None
 
 
 def usual_name(source: str) -> str:

@@ -15,6 +15,7 @@ class Settings:
         model: The checkpoints to serve, by folder, hub name or "pkg:package/folder".
         served_model_name: What clients call them, in the same order; by default the hub name or the folder's own name.
         revision: The commit of hub names; one for all, or one for each model in the same order.
+        ranges: Files of the ranges by which vectors are stored as int8 or uint8, as NAME=FILE where models are several.
         dtype: Of the weights and products.
         threads: How many threads compute; None for what the process may use, shared among workers.
         max_length: Tokens of a text where the request does not say; None for the checkpoint's own limits.
@@ -51,6 +52,7 @@ class Settings:
     model: tuple[str, ...]
     served_model_name: tuple[str, ...] = ()
     revision: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
     dtype: str = "float32"
     threads: int | None = None
     max_length: int | None = None

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bothways.arrays import FloatArray
 from bothways.precision import quantize
 from bothways.server.calls import Call
 from bothways.server.models import Model
@@ -38,6 +39,7 @@ __all__ = [
     "npy_reply",
     "npy_row",
     "prompt_of",
+    "ranges_of",
     "read_input",
     "similarities",
     "stored",
@@ -54,8 +56,8 @@ Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 #: One text, one text's token ids, or a list of either.
 Input: TypeAlias = str | list[str | Id | list[Id]]
 
-#: In how many bits a value is stored; int8 and uint8 need ranges, which our own routes take.
-Precision: TypeAlias = Literal["float32", "binary", "ubinary"]
+#: In how many bits a value is stored.
+Precision: TypeAlias = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
 Direction: TypeAlias = Literal["left", "Left", "right", "Right"]
 
@@ -237,6 +239,34 @@ def _of_ids(model: Model, ids: tuple[int, ...], number: int, truncation: Any) ->
 def vectors(encoding: str | None) -> Callable[[npt.NDArray[Any]], bytes]:
     """How a response writes a vector: as a JSON list, or as base64 of its bytes, little-endian."""
     return encoded if encoding == "base64" else floats
+
+
+def ranges_of(model: Model, precision: str | None, dimensions: int | None, param: str) -> FloatArray | None:
+    """The ranges by which vectors of so many dimensions become whole numbers; None where they need none.
+
+    Raises:
+        Problem: The server has none for this model, or none for vectors that are cut.
+    """
+    if precision not in ("int8", "uint8"):
+        return None
+    if model.ranges is None:
+        raise Problem(
+            400,
+            f"{precision} needs the range of every value, and this server has none for {model.name} (server option "
+            "--ranges); ask for float32, binary or ubinary, or send `ranges` to /tasks/embed",
+            "no_ranges",
+            param=param,
+        )
+    size = model.ranges.shape[1]
+    if dimensions is not None and dimensions < size:
+        raise Problem(
+            400,
+            f"{precision} takes its ranges from vectors of all {size} dimensions, and they are others in vectors that "
+            f"are cut to {dimensions}; leave out one of the two",
+            "no_ranges",
+            param=param,
+        )
+    return model.ranges
 
 
 def stored(

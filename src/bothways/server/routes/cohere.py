@@ -19,6 +19,7 @@ from bothways.server.routes.base import (
     embed,
     given,
     prompt_of,
+    ranges_of,
     read_input,
     stored,
     truncation_of,
@@ -53,8 +54,10 @@ class EmbedResponse(msgspec.Struct):
     meta: dict[str, Any]
 
 
-def _form(kind: str) -> Callable[[npt.NDArray[Any]], bytes]:
-    return vectors(kind) if kind in ("float", "base64") else stored(floats, kind)
+def _form(model: Model, kind: str, dimensions: int | None) -> Callable[[npt.NDArray[Any]], bytes]:
+    if kind in ("float", "base64"):
+        return vectors(kind)
+    return stored(floats, kind, ranges_of(model, kind, dimensions, "embedding_types"))
 
 
 async def embed_v1(service: Service, call: Call, request: EmbedRequest) -> Reply:
@@ -71,14 +74,6 @@ async def _embed(service: Service, call: Call, request: EmbedRequest, *, bare: b
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.texts, "texts")
     kinds = list(dict.fromkeys(request.embedding_types or ["float"]))
-    if {"int8", "uint8"} & set(kinds):
-        raise Problem(
-            400,
-            "embedding_types int8 and uint8 need the range of every value, which one request does not know; ask for "
-            "float, base64, binary or ubinary",
-            "invalid_value",
-            param="embedding_types",
-        )
     side = None if request.truncate is None else "left" if request.truncate == "START" else "right"
     truncate = None if request.truncate is None else request.truncate != "NONE"
     options = {
@@ -88,7 +83,7 @@ async def _embed(service: Service, call: Call, request: EmbedRequest, *, bare: b
         **prompt_of(model, None, None, request.input_type),
     }
 
-    forms = [_form(kind) for kind in kinds]
+    forms = [_form(model, kind, request.output_dimension) for kind in kinds]
 
     def render(vector: npt.NDArray[Any]) -> list[bytes]:
         return [form(vector) for form in forms]

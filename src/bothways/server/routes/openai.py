@@ -15,6 +15,7 @@ from bothways.server.routes.base import (
     Route,
     embed,
     embed_options,
+    ranges_of,
     read_input,
     stored,
     vectors,
@@ -76,7 +77,8 @@ async def embeddings(service: Service, call: Call, request: EmbeddingsRequest) -
     """Answer POST /v1/embeddings."""
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.input, "input")
-    render = stored(vectors(request.encoding_format), request.precision)
+    ranges = ranges_of(model, request.precision, request.dimensions, "precision")
+    render = stored(vectors(request.encoding_format), request.precision, ranges)
     results = await embed(service, call, model, items, render, **embed_options(service, model, request))
     after = msgspec.json.encode({"model": model.name, "usage": Usage(results.tokens, results.tokens)})
     # Piece by piece: to copy megabytes of vectors would stop the event loop.

@@ -89,6 +89,8 @@ async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /tasks/embed."""
     model = service.find(call, request.model, "embed")
     options = _options(service, request, "texts")
+    if request.precision in ("int8", "uint8") and request.ranges is None and model.ranges is not None:
+        options["ranges"] = model.ranges
     texts = _texts(service, request.texts)
     plan = service.plan(model, "embed", **options)
     if request.sparse:

@@ -21,6 +21,7 @@ from bothways.server.routes.base import (
     given,
     npy_reply,
     npy_row,
+    ranges_of,
     read_input,
     similarities,
     stored,
@@ -115,10 +116,9 @@ async def embed_texts(service: Service, call: Call, request: EmbedRequest) -> Re
     model = service.find(call, request.model, "embed")
     items, _ = read_input(service, request.inputs, "inputs")
     binary = call.accepts(b"application/x-npy")
-    write = npy_row if binary else vectors(request.encoding_format)
-    results = await embed(
-        service, call, model, items, stored(write, request.precision), **embed_options(service, model, request)
-    )
+    ranges = ranges_of(model, request.precision, request.dimensions, "precision")
+    render = stored(npy_row if binary else vectors(request.encoding_format), request.precision, ranges)
+    results = await embed(service, call, model, items, render, **embed_options(service, model, request))
     return npy_reply(results.each) if binary else Reply(listed(b"", results.each, b""))
 
 
