@@ -117,6 +117,15 @@ def test_bad_settings_are_told_in_a_line(
     assert said.count("\n") == (1 if code == 1 else 4), said
 
 
+def test_a_bad_environment_variable_is_named(
+    in_process: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOTHWAYS_MAX_ITEMS", "many")
+    code, said = in_process()
+    assert code == 2
+    assert "the environment variable BOTHWAYS_MAX_ITEMS: 'many' is not a valid integer" in said
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bothways.cli.options import verbose_option
 from bothways.errors import BothwaysError, InputError
@@ -21,6 +22,17 @@ __all__ = ["command"]
 _PREFIX = "BOTHWAYS"
 
 
+class _Option(click.Option):
+    """An option whose errors name the environment variable where the value came from there."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name what was set."""
+        source = ctx.get_parameter_source(self.name or "") if ctx is not None else None
+        if source is ParameterSource.ENVIRONMENT:
+            return f"the environment variable {self.envvar}"
+        return super().get_error_hint(ctx)
+
+
 def _option(flag: str, help: str, *, name: str = "", **more: Any) -> click.Option:
     """An option whose environment variable is its own name in capitals, and whose default is that of `Settings`."""
     plain = flag.split("/")[0].removeprefix("--").replace("-", "_")
@@ -28,7 +40,7 @@ def _option(flag: str, help: str, *, name: str = "", **more: Any) -> click.Optio
     if default and not more.get("multiple"):
         more = {"default": default, "show_default": True, **more}
     names = (flag, name) if name else (flag,)
-    return click.Option(names, help=help, envvar=f"{_PREFIX}_{plain.upper()}", **more)
+    return _Option(names, help=help, envvar=f"{_PREFIX}_{plain.upper()}", **more)
 
 
 def _size(flag: str, help: str, metavar: str = "N") -> click.Option:
