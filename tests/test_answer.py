@@ -229,6 +229,16 @@ def test_pieces_worked_out_by_hand() -> None:
     assert best_pieces(starts[:0], ends[:0], 3, 3) == []
 
 
+def test_of_equal_pieces_the_shorter_and_then_the_earlier_comes_first() -> None:
+    draw = np.random.default_rng(7)
+    for _ in range(50):
+        starts, ends = draw.integers(1, 4, 30) / 4, draw.integers(1, 4, 30) / 4
+        every = [(a, b, starts[a] * ends[b]) for a in range(30) for b in range(a, min(a + 9, 30))]
+        every.sort(key=lambda piece: (-piece[2], piece[1] - piece[0], piece[0]))
+        for count in (1, 5, 1000):
+            assert best_pieces(starts, ends, 9, count) == every[:count]
+
+
 def test_a_checkpoint_without_the_head_answers_nothing(minilm: Path) -> None:
     with pytest.raises(TaskError, match="can't answer: it has no question answering head"):
         Encoder.from_pretrained(minilm).answer("a", "b")

@@ -42,6 +42,10 @@ _Indices = npt.NDArray[np.intp]
 #: Tokens that a window repeats of the one before, where nothing else is said and it is large enough.
 _STRIDE = 128
 
+# Windows that repeat a text so often, and have so many tokens together, are nobody's wish.
+_MOST_REPEATS = 16
+_MOST_WINDOWED = 8_000_000
+
 # `tokenizers.encode` holds Python's lock, so a thread that tokenizes would keep the thread that feeds the engine
 # waiting for 5 ms, Python's switch interval, each time. It gives way itself after so many seconds of work.
 _TURN = 0.002
@@ -200,7 +204,7 @@ class Tokenizer:
             number: The text's number, for messages.
 
         Raises:
-            InputError: The text is not a text, or `stride` leaves no step from window to window.
+            InputError: The text is not a text, or `stride` leaves no step from window to window, or hardly any.
         """
         limit = self._limit(max_length)
         encoding = self._encode(text, number)
@@ -219,6 +223,11 @@ class Tokenizer:
         whole = self._sequence(encoding)
         step = room - stride
         starts = range(0, max(len(content) - stride, 1), step)
+        if len(starts) * room > max(_MOST_REPEATS * len(content), _MOST_WINDOWED):
+            raise InputError(
+                f"stride={stride} makes {len(starts)} windows with room for {room} tokens of a text of {len(content)}; "
+                "give a smaller one"
+            )
         return [_select(whole, source, np.r_[around, content[at : at + room]], 0) for at in starts]
 
     def whole(self, text: str, *, special: bool = True) -> Sequence:

@@ -161,7 +161,11 @@ def best_pieces(starts: _Floats, ends: _Floats, longest: int, count: int) -> lis
     products = np.concatenate([starts[: tokens - more] * ends[more:] for more in lengths]) if tokens else np.zeros(0)
     firsts = np.concatenate([np.arange(tokens - more) for more in lengths]) if tokens else np.zeros(0, np.intp)
     extra = np.repeat(np.arange(len(lengths)), [tokens - more for more in lengths])
-    best = np.argsort(-products, kind="stable")[:count]
+    if count < len(products):  # only those that are as good as the last one that is wanted are put in order
+        among = np.flatnonzero(products >= np.partition(products, -count)[-count])
+    else:
+        among = np.arange(len(products))
+    best = among[np.argsort(-products[among], kind="stable")][:count]
     return [(int(firsts[n]), int(firsts[n] + extra[n]), float(products[n])) for n in best]
 
 
