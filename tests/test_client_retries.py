@@ -70,6 +70,14 @@ def test_retries_end(way: Way, status: int) -> None:
     assert way.clock.waits == []
 
 
+@pytest.mark.parametrize(("status", "code"), [(503, "out_of_memory"), (504, "deadline_exceeded")])
+def test_what_would_cost_as_much_again_is_not_sent_again(way: Way, status: int, code: str) -> None:
+    script = Script(refusal(status, "too much", code))
+    with pytest.raises(ServerError, match="too much; "):
+        way.ask(script, "embed", "a")
+    assert len(script.requests) == 1
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 424, 500, 501])
 def test_other_statuses_are_final(way: Way, status: int) -> None:
     script = Script(refusal(status, "never", retry_after="1"))

@@ -25,6 +25,9 @@ __all__ = ["broken", "refused", "unreadable"]
 #: Another attempt may be luckier; so it may where no reply came.
 _AGAIN = (408, 429, 502, 503, 504)
 
+#: The same request would take as long, and as much memory.
+_NOT_AGAIN = ("deadline_exceeded", "out_of_memory")
+
 _ELSEWHERE = "give the address that `bothways serve` prints, without a route behind it"
 _CODES: dict[str, type[BothwaysError]] = {
     "input_too_long": InputTooLong,
@@ -55,7 +58,8 @@ def refused(target: Target, request: Request, reply: Reply) -> Failure:
         advice = "`Client.models()` says which it has" if kind is ModelNotFound else ""
         return Failure(kind, problem.message, advice, place)
     said, advice = _told(target, status, problem.message)
-    return Failure(ServerError, said, advice, place, status in _AGAIN, _after(reply))
+    again = status in _AGAIN and problem.code not in _NOT_AGAIN
+    return Failure(ServerError, said, advice, place, again, _after(reply))
 
 
 def _told(target: Target, status: int, message: str) -> tuple[str, str]:
