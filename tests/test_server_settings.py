@@ -117,6 +117,16 @@ def test_bad_settings_are_told_in_a_line(
     assert said.count("\n") == (1 if code == 1 else 4), said
 
 
+def test_what_kubernetes_sets_is_no_setting(
+    in_process: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOTHWAYS_PORT", "tcp://10.0.0.7:8080")
+    monkeypatch.setenv("BOTHWAYS_PORT_8080_TCP_ADDR", "10.0.0.7")
+    monkeypatch.setenv("BOTHWAYS_SERVICE_HOST", "10.0.0.7")
+    code, said = in_process("--tls-cert", "none.pem", "--tls-key", "none.pem")
+    assert (code, said) == (1, "error: there is no file none.pem; give the certificate and the key as PEM files\n")
+
+
 def test_a_bad_environment_variable_is_named(
     in_process: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,11 @@ class _Option(click.Option):
             return f"the environment variable {self.envvar}"
         return super().get_error_hint(ctx)
 
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read the environment variable; Kubernetes sets some to addresses where a service is called bothways."""
+        value = super().resolve_envvar_value(ctx)
+        return None if value is not None and value.startswith("tcp://") else value
+
 
 def _option(flag: str, help: str, *, name: str = "", **more: Any) -> click.Option:
     """An option whose environment variable is its own name in capitals, and whose default is that of `Settings`."""
@@ -170,10 +175,15 @@ def command(*, api_key_file: str | None, **options: Any) -> None:
 _OTHER_VARIABLES = {"BOTHWAYS_LEVEL", "BOTHWAYS_DATA", "BOTHWAYS_FUZZ_ROUNDS", "BOTHWAYS_SANITIZE", "BOTHWAYS_CONFIG"}
 
 
+#: What Kubernetes sets where a service is called bothways.
+_KUBERNETES = (f"{_PREFIX}_SERVICE_", f"{_PREFIX}_PORT_")
+
+
 def _warn_unknown_variables() -> None:
     """Name variables that look like settings and are none: a limit that is misspelled should not fail unseen."""
     known = {option.envvar for option in _OPTIONS} | _OTHER_VARIABLES
-    for name in sorted(name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known):
+    strange = (name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known)
+    for name in sorted(name for name in strange if not name.startswith(_KUBERNETES)):
         hint = f"; set {name.replace('_NO_', '_', 1)}=0" if name.replace("_NO_", "_", 1) in known else ""
         click.echo(f"warning: the environment variable {name} is no setting and has no effect{hint}", err=True)
 
