@@ -104,6 +104,21 @@ def test_a_body_that_speaks_of_upgrades_is_left_alone(server: Server) -> None:
     assert sent(server, post(body) + post(body, "connection: close")) == [(200, expected)] * 2
 
 
+def test_a_request_to_connect_is_refused(server: Server) -> None:
+    for request in (b"CONNECT /embed HTTP/1.1\r\nhost: x\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n"):
+        ((status, body),) = sent(server, request)
+        assert (status, body["code"]) == (400, "invalid_http")
+
+
+def test_the_next_request_has_time_of_its_own(minilm: Path) -> None:
+    with serve(minilm, threads=1) as server, connected(server) as connection:
+        head, body = post(GOOD, "connection: close").split(b"\r\n\r\n")
+        connection.sendall(post(GOOD) + head + b"\r\n\r\n")
+        time.sleep(5.5)  # longer than the rest of a request may take that was answered early
+        connection.sendall(body)
+        assert [status for status, _ in answers(all_of(connection))] == [200, 200]
+
+
 class _Loop:
     """A loop whose clock is turned by hand, and what it is to do later."""
 

@@ -173,7 +173,9 @@ class Protocol(HttpToolsProtocol):
             self._large = True
             raise ValueError("the head is too large")
         self._moved = True
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")
+        if self.parser.should_upgrade():
             self._upgrading = True
             return
         self._disarm()
@@ -191,17 +193,19 @@ class Protocol(HttpToolsProtocol):
         if self._upgrading:
             return
         self._moved = True
+        self._disarm()
         if self.cycle is not None and self.cycle.response_complete:
             # uvicorn leaves what comes after an answer alone; here the rest of the body has come.
             self.cycle.more_body = False
-            self._disarm()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Expect the rest of a body that was answered early."""
         self._corked.flush()
         super().on_response_complete()
-        if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
+        # The cycle may be the next request's already, which has time of its own.
+        answered = self.cycle is not None and self.cycle.response_complete
+        if answered and self.cycle.more_body and not self.transport.is_closing():
             self._arm(_DRAIN)
 
     def send_400_response(self, msg: str) -> None:
