@@ -86,6 +86,10 @@ class Vocabulary:
         """The text that tokens spell, with the special ones among them or without."""
         return str(self._raw.decode(list(ids), skip_special_tokens=not special))
 
+    def texts(self, lists: Iterable[Iterable[int]], *, special: bool) -> list[str]:
+        """`text` of many lists, without Python's lock."""
+        return [str(text) for text in self._raw.decode_batch([*map(list, lists)], skip_special_tokens=not special)]
+
     def joined(self, tokens: list[str]) -> str:
         """The text that tokens spell, each given as the vocabulary spells it."""
         decoder = self._raw.decoder

@@ -38,7 +38,7 @@ def document_routes(version: str) -> list[Route]:
 
     async def openapi(_: Service, call: Call, request: None) -> Reply:
         if not made:
-            made.append(json_reply(document(ROUTES, version)))
+            made.append(await call.outside(None, lambda: json_reply(document(ROUTES, version))))
         return made[0]
 
     async def page(_: Service, call: Call, request: None) -> Reply:

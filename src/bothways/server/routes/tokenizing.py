@@ -51,7 +51,7 @@ async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Re
     if not texts:
         raise Problem(400, "`inputs` is an empty list; give at least one text", "empty_input", param="inputs")
     prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name) if request.prompt_name else ""
-    service.check_texts(call, texts)
+    call.characters += service.check_texts(texts)
     special = request.add_special_tokens is not False
     found: list[bytes] = []
     total = 0
@@ -100,8 +100,7 @@ def _decoded(model: Model, texts: list[tuple[int, ...]], keep: bool) -> bytes:
             raise Problem(
                 400, f"the id {number} is not in this model's vocabulary of {size}", "unknown_token", param="ids"
             )
-    vocabulary = model.encoder.tokenizer.vocabulary
-    return msgspec.json.encode([vocabulary.text(each, special=keep) for each in texts])
+    return msgspec.json.encode(model.encoder.tokenizer.vocabulary.texts(texts, special=keep))
 
 
 ROUTES = (

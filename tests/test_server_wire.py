@@ -1,0 +1,39 @@
+"""Large bodies and large answers: what is read and written piece by piece is what would be at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import orjson
+import pytest
+
+from bothways.server.problems import Problem
+from bothways.server.replies import floats
+from bothways.server.routes.openai import EmbeddingsRequest
+from bothways.server.wire import decode
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (" ,\n ", ": ")])
+def test_a_long_list_of_numbers(separators: tuple[str, str]) -> None:
+    for given in (list(range(300_000)), [[n, n + 1] for n in range(150_000)]):
+        body = json.dumps({"model": "m", "input": given}, separators=separators).encode()
+        read = asyncio.run(decode(body, EmbeddingsRequest))
+        assert (read.model, read.input) == ("m", given)
+
+
+@pytest.mark.parametrize("wrong", ["1.5", "-1", "null", "true", '"a'])
+def test_a_long_list_in_which_one_is_no_id(wrong: str) -> None:
+    body = b'{"input": [%s]}' % b",".join([*[b"7"] * 300_000, wrong.encode()])
+    with pytest.raises(Problem) as caught:
+        asyncio.run(decode(body, EmbeddingsRequest))
+    assert caught.value.status == (400 if wrong == '"a' else 422)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 4), (100, 1000), (7, 30_000), (1, 1), (50_000,), (20_001, 1)])
+def test_arrays_as_json(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(3).standard_normal(shape, np.float32)
+    written = floats(values)
+    assert written == orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    np.testing.assert_array_equal(np.array(json.loads(written), np.float32).reshape(shape), values)
