@@ -240,6 +240,16 @@ def test_a_client_that_goes_away_is_not_worked_for(server: Server) -> None:
     assert figure(server, "bothways_tokens_total") - before[1] < 40_000, "most of it was computed all the same"
 
 
+def test_a_client_that_goes_away_is_not_worked_for_step_by_step(server: Server) -> None:
+    before = figure(server, "bothways_cancelled_total"), figure(server, "bothways_tokens_total")
+    instances = [{"inputs": f"text number {n} of many"} for n in range(8000)]
+    with connected(server) as connection:
+        connection.sendall(post(json.dumps({"instances": instances}).encode(), path="/vertex"))
+        wait_for(lambda: figure(server, "bothways_tokens_total") > before[1] + 100)
+    wait_for(lambda: figure(server, "bothways_cancelled_total") == before[0] + 1)
+    assert figure(server, "bothways_tokens_total") - before[1] < 40_000, "most of it was computed all the same"
+
+
 # Equal texts are computed once, so a large answer is soon there.
 REPEATED = [f"word {n % 50}" for n in range(10_000)]
 

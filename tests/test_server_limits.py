@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -11,8 +12,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from serving import Server, serve
+from serving import Server, serve, wait_for
 from task_checkpoints import save_task
+
+from bothways.server.calls import Call
+from bothways.server.metrics import Metrics
+from bothways.server.models import Models
+from bothways.server.problems import Problem
+from bothways.server.service import Service
+from bothways.server.settings import Settings
 
 NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
 SMALL = {
@@ -29,7 +37,10 @@ def server(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("limits")
     nli = save_task(folder / "nli", "bert", "classification", id2label=NLI)
     masks = save_task(folder / "masks", "bert", "masked_lm")
-    with serve(minilm, nli, masks, served_model_name=["minilm", "nli", "masks"], **SMALL) as server:
+    answers = save_task(folder / "answers", "bert", "question_answering")
+    cross = save_task(folder / "cross", "bert", "classification", num_labels=1)
+    names = ["minilm", "nli", "masks", "answers", "cross"]
+    with serve(minilm, nli, masks, answers, cross, served_model_name=names, **SMALL) as server:
         yield server
 
 
@@ -56,8 +67,13 @@ TOO_MUCH: list[tuple[str, dict[str, Any], str]] = [
         "max_answer_bytes",
     ),
     ("/models/minilm/embed_all", {"inputs": [f"{n} {'dog ' * 40}" for n in range(20)]}, "max_answer_bytes"),
+    # Equal texts are computed once, but the answer has them all.
+    ("/models/minilm/embed_all", {"inputs": ["dog " * 40] * 20}, "max_answer_bytes"),
+    ("/tasks/zero_shot", {"texts": "a", "labels": ["x"] * 40, "template": "0123456789{}"}, "max_text_chars"),
+    ("/v1/rerank", {"query": "a", "documents": [LONG], "max_tokens_per_doc": 3, "model": "cross"}, "max_text_chars"),
     ("/models/minilm/tasks/similarity", {"a": ["a"] * 41, "b": ["b"]}, "max_items"),
     ("/models/minilm/vertex", {"instances": [{"inputs": "a"}] * 41}, "max_items"),
+    ("/models/minilm/vertex", {"instances": [{"inputs": ["a"] * 30}] * 2}, "max_items"),
     ("/models/minilm/embed", {"inputs": [[7592]] * 41}, "max_items"),
 ]
 
@@ -70,6 +86,36 @@ def test_every_part_of_a_request_has_a_limit(server: Server, path: str, body: di
     code = said["error"]["code"] if isinstance(said["error"], dict) else said["code"]
     assert code.startswith(limit)
     assert f"--{code.replace('_', '-')}" in reply.body.decode()
+
+
+def test_a_question_has_so_many_answers_and_no_more(server: Server) -> None:
+    question = {"question": "who?", "context": "the quick brown fox"}
+    reply = server.post("/tasks/answer", question | {"top_k": 1001})
+    assert (reply.status, reply.json()["code"], "1000" in reply.json()["error"]) == (413, "max_answers", True)
+    assert server.post("/tasks/answer", question | {"top_k": 1000}).status == 200
+
+
+def test_ids_beyond_any_vocabulary_are_no_ids(server: Server) -> None:
+    reply = server.post("/models/minilm/embed", {"inputs": [[2**61 - 1]]})
+    assert (reply.status, reply.json()["code"]) == (422, "invalid_field")
+
+
+def test_bytes_that_answers_hold_are_counted_past_the_limit(minilm: Path) -> None:
+    async def scenario() -> None:
+        service = Service(Settings((str(minilm),), max_queue_bytes=1000), Models([]), Metrics())
+        first, second = (
+            Call({"headers": [], "method": "POST", "path": "/"}, None, service.settings, "tei")  # type: ignore[arg-type]
+            for _ in range(2)
+        )
+        service.hold(first, 5000, refuse=False)
+        with pytest.raises(Problem, match="5000 bytes are under way, the limit is 1000; send it again in 1 s"):
+            service.hold(second, 1)
+        service.let_go(first)
+        service.hold(second, 1)
+        assert service.held_bytes == 1
+        await service.close()
+
+    asyncio.run(scenario())
 
 
 def test_padded_answers_are_foretold(server: Server) -> None:
@@ -128,6 +174,16 @@ def test_several_requests_in_one_are_json_whatever_is_accepted(server: Server) -
     assert server.post("/models/minilm/embed", {"inputs": "a"}, accept="application/x-npy").body[:6] == b"\x93NUMPY"
 
 
+def test_the_log_has_no_texts_unless_asked(minilm: Path) -> None:
+    bad = {"texts": "a", "pooling": "a secret"}
+    for asked in (False, True):
+        with serve(minilm, **({"log_texts": True} if asked else {})) as server:
+            reply = server.post("/tasks/embed", bad)
+            assert reply.status == 400 and "a secret" in reply.json()["error"]
+            wait_for(lambda server=server: "invalid_value" in server.log)
+            assert ("a secret" in server.log) is asked
+
+
 def test_texts_in_the_log_take_one_line(minilm: Path) -> None:
     with serve(minilm, log_texts=True) as server:
         server.post("/embed", b'{"inputs": "one\xc2\x85two"}\n\n2026-01-01 ERROR forged')
@@ -151,6 +207,10 @@ def test_pages_of_other_origins_are_told_in_json(minilm: Path) -> None:
     with serve(minilm, cors_origin="https://good.example") as server:
         allowed = server.request("OPTIONS", "/embed", headers={"origin": "https://good.example", **asks})
         assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, "https://good.example")
+        own = "x-stainless-arch, traceparent, authorization"  # as OpenAI's client has them
+        asks["access-control-request-headers"] = own
+        allowed = server.request("OPTIONS", "/embed", headers={"origin": "https://good.example", **asks})
+        assert (allowed.status, allowed.headers["access-control-allow-headers"]) == (200, own)
         refused = server.request("OPTIONS", "/embed", headers={"origin": "https://bad.example", **asks})
         assert refused.status == 403
         assert "https://bad.example" in refused.json()["error"]

@@ -138,6 +138,7 @@ def test_dimensions_and_long_texts(second: cohere.ClientV2, oracles: Oracles) ->
     with pytest.raises(cohere.UnprocessableEntityError) as caught:
         embed(truncate="NONE")
     assert "48" in caught.value.body["message"]
+    assert caught.value.body["message"].endswith('send `truncate`: "END" to cut it')
 
 
 def test_errors_are_the_clients_own(first: cohere.Client, second: cohere.ClientV2) -> None:

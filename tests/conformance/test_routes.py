@@ -272,6 +272,7 @@ def test_cohere_rerank(server: Server, oracles: Oracles, path: str) -> None:
     assert [r["index"] for r in answer["results"]] == [r["corpus_id"] for r in oracles.ranks(QUERY, DOCUMENTS)]
     tokens = oracles.tokens("cross", [(QUERY, document) for document in DOCUMENTS])
     assert answer["usage"]["total_tokens"] == answer["usage"].get("prompt_tokens", tokens) == tokens
+    assert server.ask("/models/cross", body)["results"] == answer["results"]
     shown = server.ask(path, body | {"return_documents": True, "top_n": 2})["results"]
     assert [result["document"] for result in shown] == [{"text": DOCUMENTS[result["index"]]} for result in shown]
 

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
+import math
 import re
 import secrets
 import time
@@ -31,7 +32,7 @@ _others = ThreadPoolExecutor(2, thread_name_prefix="bothways-other")
 # What is done with so many texts takes a millisecond or more.
 _MANY = 1000
 
-# After so many seconds without an answer it pays to look whether the client is still there.
+# After so many seconds without an answer it pays to watch whether the client is still there.
 _WATCH_AFTER = 0.05
 
 # Names of requests: so much for the process, and a number. Random ones cost a system call each.
@@ -50,8 +51,10 @@ class Call:
         deadline: When it is given up, on the event loop's clock.
         model: The name of the model that serves it, once known.
         kind: What is asked of it as Text Embeddings Inference tells them apart: "embed", "predict", or neither.
+        cut_advice: What the client may send so that a text that is too long is cut; "" where the library's words fit.
         json_only: Answers of other types can't be given, whatever the client asks for.
         held: Bytes of its body and of its answer.
+        reserved: The tokens that it has or had to compute.
         texts: How many it brought.
         truncated: How many of them were cut.
         tokens: The tokens that were computed for it.
@@ -72,13 +75,18 @@ class Call:
         self.path_rest: str = scope.get("path_params", {}).get("rest", "")
         self.model = ""
         self.kind = ""
+        self.cut_advice = ""
         self.json_only = False
-        self.held = 0
+        self.held = self.reserved = 0
         self.texts = self.truncated = self.tokens = self.characters = 0
         self.times: dict[str, float] = {}
         self._receive = receive
         self._settings = settings
         self.deadline = self.loop.time() + settings.request_timeout
+        self._watch_at = self.loop.time() + _WATCH_AFTER
+        self._watcher: asyncio.Task[None] | None = None
+        self._awaited: asyncio.Future[Any] | None = None
+        self._gone = False
 
     def set_deadline(self) -> None:
         """Take the client's own timeout where it is shorter than the server's."""
@@ -192,32 +200,39 @@ class Call:
 
     async def wait(self, future: asyncio.Future[_T]) -> _T:
         """Wait for results until the deadline, or until the client is gone."""
-        watchers: list[asyncio.Task[None]] = []
-
-        def look() -> None:
-            left = self.deadline - self.loop.time()
-            if future.done():
-                return
-            if left <= 0:
-                future.set_exception(self._too_late())
-                return
-            if not watchers:
-                watchers.append(self.loop.create_task(self._watch(future)))
-            timers[0] = self.loop.call_later(left, look)
-
-        timers = [self.loop.call_later(min(_WATCH_AFTER, max(self.deadline - self.loop.time(), 0)), look)]
+        if self._gone:
+            raise gone()
+        self._awaited = future
+        self._timer = self.loop.call_at(min(self._watch_at, self.deadline), self._look)
         try:
             return await future
         finally:
-            timers[0].cancel()
-            for watcher in watchers:
-                watcher.cancel()
+            self._timer.cancel()
+            self._awaited = None
 
-    async def _watch(self, future: asyncio.Future[Any]) -> None:
+    def _look(self) -> None:
+        """Give up what is over; begin to watch the client of what takes long."""
+        if self._awaited is None or self._awaited.done():
+            return
+        if self.loop.time() >= self.deadline:
+            self._awaited.set_exception(self._too_late())
+            return
+        if self._watcher is None:
+            self._watcher = self.loop.create_task(self._watch())
+            self._watch_at = math.inf
+        self._timer = self.loop.call_at(self.deadline, self._look)
+
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not future.done():
-            future.set_exception(gone())
+        self._gone = True
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(gone())
+
+    def end(self) -> None:
+        """Watch no more: the answer is made."""
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     def time_headers(self) -> list[tuple[bytes, bytes]]:
         """How long everything took, in milliseconds, under the names that TEI's tools read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import re
@@ -15,13 +14,16 @@ from bothways.errors import InputTooLong
 from bothways.server.calls import Call, Receive, Scope, Send
 from bothways.server.problems import Problem, problem_body, problem_of
 from bothways.server.replies import Reply
-from bothways.server.routes.base import Route
+from bothways.server.routes.base import Route, cut_advice
 from bothways.server.service import Service
 from bothways.server.wire import decode
 
 __all__ = ["Endpoint", "write_access"]
 
 _log = logging.getLogger("bothways.server")
+
+# Statuses whose messages may quote what a client sent.
+_QUOTING = (400, 422)
 
 # Characters of a message that the log shows.
 _SHOWN = 300
@@ -46,12 +48,16 @@ class Endpoint:
         self._service = service
         self._route = route
         self._name = route.paths[0]
+        # Our own routes have the library's names.
+        others = None if route.family == "Bothways" else route.request
+        self._cut_advice = "" if others is None else cut_advice(others)
         self._open = route.open and not (route.protectable and service.settings.protect_metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         service, route = self._service, self._route
         call = Call(scope, receive, service.settings, route.envelope)
+        call.cut_advice = self._cut_advice
         status, failure, why = 500, "", ""
         try:
             try:
@@ -59,13 +65,13 @@ class Endpoint:
             except (Exception, asyncio.CancelledError) as error:  # cancelled: the server is stopped
                 problem = self._problem(call, error)
                 failure = _FAILURES.get(problem.status, "validation" if problem.status < 500 else "inference")
-                why = f"{problem.code}: {problem.message}"
+                why = self._why(problem)
                 reply = _problem_reply(problem, call)
+            call.end()
             status = reply.status
             times = call.time_headers() if route.inference else []
             service.let_go(call)
-            with contextlib.suppress(Problem):  # it is made already; what comes after it is turned away instead
-                service.hold(call, reply.size)
+            service.hold(call, reply.size, refuse=False)  # it is made already; what comes after it is turned away
             await reply.send(send, [(b"x-request-id", call.id.encode()), *times])
         finally:
             service.let_go(call)
@@ -99,10 +105,16 @@ class Endpoint:
             _log.info("%s %s %r", call.id, self._name, body.decode("utf-8", "replace"))
         return await decode(body, route.request)
 
+    def _why(self, problem: Problem) -> str:
+        """What the log says of a failure; messages that may quote a client's texts only where those are wanted."""
+        if problem.status in _QUOTING and not self._service.settings.log_texts:
+            return f"{problem.code} ({problem.param})" if problem.param else problem.code
+        return f"{problem.code}: {problem.message}"
+
     def _problem(self, call: Call, error: BaseException) -> Problem:
         problem = problem_of(error, call.envelope)
-        if isinstance(error, InputTooLong) and self._route.family != "Bothways":
-            problem.message = f"{error.args[0]}; send `truncate`: true to cut it"  # as other APIs call it
+        if isinstance(error, InputTooLong) and call.cut_advice:
+            problem.message = f"{error.args[0]}; {call.cut_advice}"
         if problem.code == "internal":
             _log.error("request %s to %s failed", call.id, self._name, exc_info=error)
         return problem

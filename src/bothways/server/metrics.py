@@ -60,6 +60,13 @@ class Metrics:
         self._requests = Counter(
             "bothways_requests", "Requests by route, model and status.", ["route", "model", "status"], **own
         )
+        self._request_seconds = Histogram(
+            "bothways_request_seconds",
+            "Seconds of a request that was answered.",
+            ["route", "model"],
+            buckets=_SECONDS,
+            **own,
+        )
         self._tokens = Counter("bothways_tokens", "Tokens computed.", ["model"], **own)
         self._batch_seconds = Histogram("bothways_batch_seconds", "Seconds of a batch.", buckets=_SECONDS, **own)
         self._queue_age = Histogram(
@@ -107,6 +114,7 @@ class Metrics:
             self._of(self._truncated, call.model).inc(call.truncated)
         self._length.observe(call.tokens)
         times = {"total": time.perf_counter() - call.begun, **call.times}
+        self._of(self._request_seconds, route, call.model).observe(times["total"])
         observed = [self._steps]
         if kind:
             self._kind_success[kind].inc(call.texts)

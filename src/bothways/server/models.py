@@ -12,12 +12,13 @@ import numpy as np
 from bothways.arrays import FloatArray
 from bothways.encoder import Encoder
 from bothways.engines.threads import default_threads
-from bothways.errors import InputError, TaskError
+from bothways.errors import CheckpointError, InputError, TaskError
 from bothways.precision import check_ranges
+from bothways.server.logs import log
 from bothways.server.problems import Problem
 from bothways.server.settings import Settings
 from bothways.tasks.embed import token_limit
-from bothways.tasks.plan import Plan
+from bothways.tasks.plan import Plan, carry_out
 
 __all__ = ["Model", "Models", "load_models"]
 
@@ -84,7 +85,7 @@ class Model:
         return "embed"
 
     def warm(self) -> None:
-        """Tokenize, compute and finish some texts, so that the first request finds everything made."""
+        """Embed some texts, and label them where that is what it does, so that the first request finds all made."""
         tokenizer = self.encoder.tokenizer
         text = "The quick brown fox jumps over the lazy dog. "
         tokenizer.tokenize([text * 40] * (_WARM_CHARACTERS // (40 * len(text)) + 1), spans=False)
@@ -92,10 +93,11 @@ class Model:
             try:
                 plan = self.plan(task)
                 for texts in ([text], [text] * 8):
-                    sequences = [sequence for group in plan.tokenize(texts, 0) for sequence in group]
-                    plan.compute(sequences)
+                    list(carry_out(plan, texts))
             except (InputError, TaskError):
                 continue  # not this checkpoint's use, such as one dense vector of a ColBERT
+            except CheckpointError as error:
+                log.warning("model %s can't %s a plain text: %s", self.name, task, error)
 
 
 def _embeds(encoder: Encoder) -> bool:

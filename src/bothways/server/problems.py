@@ -73,7 +73,7 @@ class Problem(Exception):
         self.message = message
         self.code = code
         self.param = param
-        self.error_type = error_type or _TYPES[status][1]
+        self.error_type = error_type or ("Empty" if code == "empty_input" else _TYPES[status][1])
         self.headers = dict(headers or {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,11 @@ def counted(call: Call, results: Results) -> Results:
     return results
 
 
-def unique(texts: list[Any]) -> tuple[list[Any], list[int]]:
-    """The different ones among texts, and for every text its place among these."""
-    found: dict[Any, int] = {}
-    places = [found.setdefault(text, len(found)) for text in texts]
-    return list(found), places
+def unique(texts: list[Any], key: Callable[[Any], Any] = lambda text: text) -> tuple[list[Any], list[int]]:
+    """The different ones among texts, told apart by their keys, and for every text its place among these."""
+    places: dict[Any, int] = {}
+    found = [places.setdefault(key(text), len(places)) for text in texts]
+    each: list[Any] = [None] * len(places)
+    for place, text in zip(found, texts, strict=True):
+        each[place] = text
+    return each, found

@@ -173,6 +173,7 @@ def _app(settings: Settings, models: Models) -> Any:
         metrics.build(service.version, model.name, engine.name, engine.level, engine.dtype)
         log.info("%s", _described(model))
     log.info("%s", _limits(settings))
+    metrics.text()  # the first time takes ten times as long
     # What is loaded stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -46,6 +46,9 @@ _RATES = 256
 # Texts whose results are made at once; between two such pieces it is looked whether anybody still waits for them.
 _PIECE = 64
 
+# Sequences of a batch whose results are made at once, in the engine thread.
+_FEW = 16
+
 # Batches that wait for their results to be made.
 _AHEAD = 4
 
@@ -176,8 +179,8 @@ class Scheduler:
                 for job in batch.parts:
                     job.end(error)
                 raise
-            # While nothing else waits there is no reason to pass results on.
-            if not self._waiting:
+            # While nothing else waits there is no reason to pass results on, unless making them may take long.
+            if not self._waiting and len(batch) <= _FEW:
                 self._finish(whole)
             else:
                 self._room.acquire()

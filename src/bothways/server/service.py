@@ -7,7 +7,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,7 @@ from bothways.stream import BATCH_TOKENS
 from bothways.tasks.plan import Plan
 from bothways.tokens import Sequence
 
-__all__ = ["Service", "version"]
+__all__ = ["Service", "label_count", "version"]
 
 # Texts that are so short together are tokenized where they are: to go to another thread takes longer.
 _AT_ONCE_CHARACTERS = 600
@@ -34,6 +34,12 @@ _AT_ONCE_TEXTS = 8
 # What the tokenizing thread takes at once; after it, another request has its turn.
 _CHUNK_TEXTS = 64
 _CHUNK_CHARACTERS = 16_384
+
+# The most answers to a question: more would only cost time, as a context has hardly so many that differ.
+_MOST_ANSWERS = 1000
+
+# The longest time, in seconds, after which a request that is turned away is told to come again.
+_LONGEST_WAIT = 60
 
 # How often a request that waits for its engine thread to be started again looks for it, in seconds.
 _WATCH_ENGINE = 0.2
@@ -130,12 +136,12 @@ class Service:
 
     def _overloaded(self, limit: str, what: str) -> Problem:
         flag = "--" + limit.replace("_", "-")
-        wait = max(1, math.ceil(self.scheduler.waiting_tokens / self._rate()))
+        wait = min(max(1, math.ceil(self.scheduler.waiting_tokens / self._rate())), _LONGEST_WAIT)
         return Problem(
             429,
             f"{what}; send it again in {wait} s (server option {flag})",
             limit,
-            headers={"retry-after": str(min(wait, 60))},
+            headers={"retry-after": str(wait)},
         )
 
     def _rate(self) -> float:
@@ -158,9 +164,20 @@ class Service:
         for name, value in options.items():
             parts = value if isinstance(value, tuple | list) else (value,)
             strings = [part for part in parts if isinstance(part, str)]
-            self.check_items(max(len(parts), value.count(",") if name == "labels" and isinstance(value, str) else 0))
+            self.check_items(max(len(parts), label_count(value) if name == "labels" else 0))
             self._check_length(f"`{name}`", sum(map(len, strings)))
+        if task == "zero_shot":  # each label makes a sentence, and they are all made at once
+            count, template = label_count(options["labels"]), options.get("template", "")
+            self._check_length("the labels' sentences together", count * len(template))
+        if options.get("top_k") is not None and task == "answer":
+            self._check_answers(options["top_k"])
         return model.plan(task, **options)
+
+    def _check_answers(self, count: int) -> None:
+        if count > _MOST_ANSWERS:
+            raise Problem(
+                413, f"top_k is {count}, and the limit is {_MOST_ANSWERS}; ask for fewer answers", "max_answers"
+            )
 
     async def run(
         self,
@@ -186,10 +203,15 @@ class Service:
             Problem: A limit is passed, time is over, or the client is gone.
             BothwaysError: A text or the model can't be used.
         """
-        self.check_texts(call, texts)
+        call.characters += self.check_texts(texts)
         each, places = await call.somewhere(len(texts), lambda: unique(texts))
         groups = await self.tokenize(call, plan, each)
-        results = await self.compute(call, model, plan, each, groups, render, foretell=foretell)
+
+        def check(lengths: list[int]) -> None:
+            if foretell is not None:
+                self.check_answer(foretell([lengths[n] for n in places]))
+
+        results = await self.compute(call, model, plan, each, groups, render, check=check)
         return counted(call, results.at(places))
 
     async def compute(
@@ -201,17 +223,14 @@ class Service:
         groups: list[list[Sequence]],
         render: Render,
         *,
-        foretell: Callable[[list[int]], int] | None = None,
+        check: Callable[[list[int]], None] = lambda lengths: None,
     ) -> Results:
-        """Compute texts whose sequences are known; all else as in `run`."""
+        """Compute texts whose sequences are known and reserved; `check` refuses their lengths. All else as in `run`."""
         lengths, truncated = await call.somewhere(len(texts), lambda: _measured(groups))
         call.tokens += sum(lengths)
         if not texts:
             return Results([], [], [])
-        self.check_tokens(sum(lengths))
-        if foretell is not None:
-            self.check_answer(foretell(lengths))
-        self._check_queue(sum(lengths))
+        check(lengths)
         loop = call.loop
         future: asyncio.Future[None] = loop.create_future()
 
@@ -220,28 +239,28 @@ class Service:
 
         lane = Lane(model.name, plan.group)
         job = await call.somewhere(len(texts), lambda: Job(lane, plan, texts, groups, render, finished))
-        self.queued_tokens += job.tokens
         self.scheduler.submit(job)
         try:
             await call.wait(future)
         finally:
             job.dropped = True
-            self.queued_tokens -= job.tokens
             _add_times(call, job)
         return Results(job.results, lengths, truncated)
 
-    def check_texts(self, call: Call, texts: list[Any]) -> None:
-        """Refuse a request with too many texts, or one that is too long, and count their characters.
+    def check_texts(self, texts: list[Any]) -> int:
+        """Refuse a request with too many texts, or one that is too long; their characters.
 
         A pair counts together, and so do the words of one text; token ids don't count.
         """
         self.check_items(len(texts))
+        characters = 0
         for number, text in enumerate(texts):
             size = len(text) if isinstance(text, str) else sum(len(part) for part in text if isinstance(part, str))
             if not text and self.settings.refuse_empty:
                 raise Problem(400, f"text {number} is empty; leave it out", "empty_input")
             self._check_length(f"text {number}", size)
-            call.characters += size
+            characters += size
+        return characters
 
     def _check_length(self, what: str, size: int) -> None:
         most = self.settings.max_text_chars
@@ -263,18 +282,33 @@ class Service:
                 "max_answer_bytes",
             )
 
-    def hold(self, call: Call, size: int) -> None:
+    def hold(self, call: Call, size: int, *, refuse: bool = True) -> None:
         """Count bytes that are held for a request, or turn it away where there are too many."""
         most = self.settings.max_queue_bytes
-        if self.held_bytes + size > most and self.held_bytes > call.held:
-            raise self._overloaded("max_queue_bytes", f"requests and answers of {self.held_bytes} bytes are under way")
+        if refuse and self.held_bytes + size > most and self.held_bytes > call.held:
+            what = f"requests and answers of {self.held_bytes} bytes are under way, the limit is {most}"
+            raise self._overloaded("max_queue_bytes", what)
         self.held_bytes += size
         call.held += size
 
+    def reserve(self, call: Call, tokens: int) -> None:
+        """Count tokens of a request that are to be computed, or refuse it where it or all together have too many."""
+        self.check_tokens(call.reserved + tokens)
+        others, most = self.queued_tokens - call.reserved, self.settings.max_queue_tokens
+        if others and others + call.reserved + tokens > most:
+            raise self._overloaded(
+                "max_queue_tokens",
+                f"{others} tokens are under way and this request has {call.reserved + tokens} or more, the limit is "
+                f"{most}",
+            )
+        self.queued_tokens += tokens
+        call.reserved += tokens
+
     def let_go(self, call: Call) -> None:
-        """Count no more what was held for a request."""
+        """Count no more what was held and reserved for a request."""
         self.held_bytes -= call.held
-        call.held = 0
+        self.queued_tokens -= call.reserved
+        call.held = call.reserved = 0
 
     def check_items(self, count: int) -> None:
         """Refuse a request of so many texts, where they are too many."""
@@ -299,27 +333,19 @@ class Service:
                 name,
             )
 
-    def _check_queue(self, tokens: int) -> None:
-        settings = self.settings
-        if self.queued_tokens and self.queued_tokens + tokens > settings.max_queue_tokens:
-            raise self._overloaded(
-                "max_queue_tokens",
-                f"{self.queued_tokens} tokens are under way and this request has {tokens}, the limit is "
-                f"{settings.max_queue_tokens}",
-            )
-
     async def tokenize(self, call: Call, plan: Plan[Any, Any], texts: list[Any]) -> list[list[Sequence]]:
-        """Turn texts into sequences, in turns with other requests where it takes long."""
+        """Turn texts into sequences, in turns with other requests where it takes long; reserve their tokens."""
         begin = time.perf_counter()
         try:
             if len(texts) <= _AT_ONCE_TEXTS and sum(map(plan.weight, texts)) <= _AT_ONCE_CHARACTERS:
-                return plan.tokenize(texts, 0)
-            groups: list[list[Sequence]] = []
-            tokens = 0
+                groups = plan.tokenize(texts, 0)
+                self.reserve(call, _tokens(groups))
+                return groups
+            groups = []
             for first, chunk in _chunks(texts, plan.weight):
-                groups += await call.outside(self._tokenizing, functools.partial(plan.tokenize, chunk, first))
-                tokens += sum(len(sequence) for group in groups[first:] for sequence in group)
-                self.check_tokens(tokens)
+                done = await call.outside(self._tokenizing, functools.partial(plan.tokenize, chunk, first))
+                self.reserve(call, _tokens(done))
+                groups += done
             return groups
         finally:
             call.times["tokenization"] = call.times.get("tokenization", 0.0) + time.perf_counter() - begin
@@ -330,6 +356,15 @@ def version() -> str:
     import bothways
 
     return bothways.__version__
+
+
+def label_count(labels: str | Sized) -> int:
+    """How many labels there are; those of a string stand with commas between them."""
+    return labels.count(",") + 1 if isinstance(labels, str) else len(labels)
+
+
+def _tokens(groups: list[list[Sequence]]) -> int:
+    return sum(len(sequence) for group in groups for sequence in group)
 
 
 def _measured(groups: list[list[Sequence]]) -> tuple[list[int], list[bool]]:

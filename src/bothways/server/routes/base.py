@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "Precision",
     "Route",
     "check_fills",
+    "cut_advice",
     "embed",
     "embed_options",
     "encoded",
@@ -51,7 +53,7 @@ __all__ = [
 Handler: TypeAlias = Callable[[Service, Call, Any], Awaitable[Reply]]
 
 #: A token's id.
-Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Id: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 #: One text, one text's token ids, or a list of either.
 Input: TypeAlias = str | list[str | Id | list[Id]]
@@ -145,6 +147,18 @@ def read_input(service: Service, value: Any, name: str) -> tuple[list[Any], bool
     return items, alone
 
 
+def cut_advice(kind: type[msgspec.Struct]) -> str:
+    """What a request of a kind may say so that a text that is too long is cut."""
+    fields = {field.name: get_args(field.type) for field in msgspec.structs.fields(kind)}
+    if "truncate" in fields:
+        wanted = "true" if bool in fields["truncate"] else '"END"'
+        return f"send `truncate`: {wanted} to cut it"
+    for parameters in fields.get("parameters", ()):
+        if "truncate" in getattr(parameters, "__struct_fields__", ()):
+            return "send `truncate`: true in `parameters` to cut it"
+    return "send less of it"
+
+
 def truncation_of(service: Service, truncate: bool | None, direction: str | None) -> dict[str, Any]:
     """The options of a plan that say how long texts are taken."""
     cut = service.settings.truncation if truncate is None else truncate
@@ -199,26 +213,36 @@ async def embed(
     service: Service, call: Call, model: Model, items: list[Any], render: Callable[[Any], Any], **options: Any
 ) -> Results:
     """Embed texts and token ids, each a str or a tuple of ids; what `render` makes of each vector."""
-    if not any(isinstance(item, tuple) for item in items):
+    if not any(map(_is_ids, items)):
         return await service.run(call, model, service.plan(model, "embed", **options), items, render)
     if options.get("prompt") or options.get("prompt_name"):
         raise Problem(400, "a prompt can't be put in front of token ids; give texts", "invalid_value")
     # Not the checkpoint's default prompt either: ids are taken as they are, and texts beside them alike.
     plan = service.plan(model, "embed", **{**options, "prompt": ""})
-    service.check_texts(call, items)
-    each, places = unique(items)
-    texts = iter(await service.tokenize(call, plan, [item for item in each if isinstance(item, str)]))
+    call.characters += service.check_texts(items)
+    each, places = await call.somewhere(len(items), lambda: unique(items, _key))
+    texts = iter(await service.tokenize(call, plan, [item for item in each if not _is_ids(item)]))
     truncation = options.get("truncation", True)
 
     def read() -> list[list[Sequence]]:
         return [
-            [_of_ids(model, item, n, truncation)] if isinstance(item, tuple) else next(texts)
+            [_of_ids(model, item, n, truncation)] if _is_ids(item) else next(texts)
             for n, item in enumerate(each)
         ]
 
     groups = read() if len(each) == 1 else await call.outside(None, read)
+    service.reserve(call, sum(len(group[0]) for item, group in zip(each, groups, strict=True) if _is_ids(item)))
     results = await service.compute(call, model, plan, each, groups, render)
     return counted(call, results.at(places))
+
+
+def _is_ids(item: Any) -> bool:
+    return isinstance(item, tuple)
+
+
+def _key(item: Any) -> Any:
+    """What to look an item up by: anybody can make many tuples of ids with the same hash."""
+    return array("i", item).tobytes() if _is_ids(item) else item
 
 
 def _of_ids(model: Model, ids: tuple[int, ...], number: int, truncation: Any) -> Sequence:

@@ -10,8 +10,18 @@ from bothways.server.calls import Call
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, listed
 from bothways.server.results import Results
-from bothways.server.routes.base import Body, Direction, Handler, Route, check_fills, given, read_input, truncation_of
-from bothways.server.routes.rerank import TextsRequest, rerank_texts
+from bothways.server.routes.base import (
+    Body,
+    Direction,
+    Handler,
+    Route,
+    check_fills,
+    cut_advice,
+    given,
+    read_input,
+    truncation_of,
+)
+from bothways.server.routes.rerank import AnyRequest, DocumentsRequest, TextsRequest, rerank_any
 from bothways.server.routes.tei import (
     EmbedRequest,
     PredictRequest,
@@ -21,7 +31,7 @@ from bothways.server.routes.tei import (
     predictions,
     similarity,
 )
-from bothways.server.service import Service
+from bothways.server.service import Service, label_count
 from bothways.server.wire import convert
 
 __all__ = ["ROUTES", "answer_root"]
@@ -156,12 +166,17 @@ class Answered(msgspec.Struct):
 
 
 class RootRequest(Body):
-    """The body of any task: `inputs` and, mostly, `parameters`; or a query and texts."""
+    """The body of any task: `inputs` and, mostly, `parameters`; or a query and texts, or documents."""
 
     inputs: Any = None
     parameters: dict[str, Any] | None = None
     query: str | None = None
     texts: list[str] | None = None
+    documents: list[str | dict[str, Any]] | None = None
+    top_n: int | None = None
+    return_documents: bool | None = None
+    rank_fields: list[str] | None = None
+    max_tokens_per_doc: int | None = None
     model: str | None = None
     truncate: bool | None = None
     truncation_direction: Direction | None = None
@@ -215,7 +230,7 @@ async def zero_shot(service: Service, call: Call, request: ZeroShotRequest) -> R
     items, alone = read_input(service, request.inputs, "inputs")
     given_labels = how.candidate_labels
     labels = given_labels if isinstance(given_labels, str) else tuple(given_labels)
-    service.check_items(len(items) * (labels.count(",") + 1 if isinstance(labels, str) else len(labels)))
+    service.check_items(len(items) * label_count(labels))
     options = given(template=how.hypothesis_template, multi_label=how.multi_label)
     plan = service.plan(model, "zero_shot", labels=labels, truncation=service.settings.truncation, **options)
     return _reply(await service.run(call, model, plan, items, _labels), alone)
@@ -298,16 +313,20 @@ async def root(service: Service, call: Call, request: RootRequest) -> Reply:
 async def answer_root(service: Service, call: Call, fields: dict[str, Any]) -> Reply:
     """Answer a body of any task."""
     handler, kind = _told_apart(service, call, fields)
+    call.cut_advice = cut_advice(kind)
     return await handler(service, call, convert(fields, kind))
 
 
 def _told_apart(service: Service, call: Call, fields: dict[str, Any]) -> tuple[Handler, type[Body]]:
     inputs, parameters = fields.get("inputs"), fields.get("parameters") or {}
     if "query" in fields:
-        return rerank_texts, TextsRequest
+        return rerank_any, AnyRequest
     if inputs is None:
         raise Problem(
-            422, "the body has neither `inputs` nor `query` and `texts`; give one", "invalid_field", param="inputs"
+            422,
+            "the body has neither `inputs` nor `query` and `texts` (or `documents`); give one",
+            "invalid_field",
+            param="inputs",
         )
     first = inputs[0] if isinstance(inputs, list) and inputs else inputs
     if isinstance(first, dict):
@@ -346,7 +365,7 @@ ROUTES = (
         RootRequest,
         Any,
         family="Hugging Face",
-        requests=(*dict.fromkeys(request for _, request in _TASKS.values()), PredictRequest, TextsRequest),
+        requests=(*(request for _, request in _TASKS.values()), PredictRequest, TextsRequest, DocumentsRequest),
     ),
     *map(_route, _TASKS),
 )

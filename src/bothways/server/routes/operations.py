@@ -46,8 +46,10 @@ async def info(service: Service, call: Call, _: None) -> Reply:
                     "max_items",
                     "max_text_chars",
                     "max_request_tokens",
+                    "max_answer_bytes",
                     "max_queue_requests",
                     "max_queue_tokens",
+                    "max_queue_bytes",
                     "request_timeout",
                 )
             },

@@ -29,7 +29,7 @@ from bothways.server.routes.own_requests import (
     TagRequest,
     ZeroShotRequest,
 )
-from bothways.server.service import Service
+from bothways.server.service import Service, label_count
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
@@ -232,10 +232,6 @@ async def answer(service: Service, call: Call, request: AnswerRequest) -> Reply:
     return _answers(await service.run(call, model, plan, pairs, msgspec.json.encode), call)
 
 
-def _labels(labels: str | list[str]) -> int:
-    return labels.count(",") + 1 if isinstance(labels, str) else len(labels)
-
-
 def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
     """What answers a task whose results are lists of small objects."""
 
@@ -243,7 +239,7 @@ def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
         model = service.find(call, request.model, task)
         texts = _texts(service, request.texts)
         if isinstance(request, ZeroShotRequest):
-            service.check_items(len(texts) * _labels(request.labels))
+            service.check_items(len(texts) * label_count(request.labels))
         if isinstance(request, FillMaskRequest):
             top_k = 5 if isinstance(request.top_k, msgspec.UnsetType) else request.top_k
             check_fills(service, model, texts, top_k)

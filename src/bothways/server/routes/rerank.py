@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from bothways.server.calls import Call
+from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, json_reply
 from bothways.server.results import Results
@@ -15,7 +16,7 @@ from bothways.server.routes.base import Body, Direction, Route, truncation_of
 from bothways.server.routes.openai import Usage
 from bothways.server.service import Service
 
-__all__ = ["ROUTES", "DocumentsRequest", "TextsRequest", "rerank_documents", "rerank_texts", "scores"]
+__all__ = ["ROUTES", "AnyRequest", "DocumentsRequest", "TextsRequest", "rerank_any"]
 
 
 class TextsRequest(Body):
@@ -49,6 +50,7 @@ class DocumentsRequest(Body):
     max_chunks_per_doc: int | None = None
     raw_scores: bool | None = None
     truncate: bool | None = None
+    truncation_direction: Direction | None = None
 
 
 class AnyRequest(Body):
@@ -126,10 +128,14 @@ async def rerank_documents(service: Service, call: Call, request: DocumentsReque
         )
     if not request.documents:
         raise Problem(400, "`documents` is empty; give at least one", "empty_input", param="documents")
+    service.check_items(len(request.documents))
     texts = [_text(document, request.rank_fields, n) for n, document in enumerate(request.documents)]
-    options = truncation_of(service, request.truncate, None)
+    options = truncation_of(service, request.truncate, request.truncation_direction)
     if request.max_tokens_per_doc is not None:
-        texts = await _shortened(service, call, request, texts)
+        model = service.find(call, request.model, "rerank")
+        service.plan(model, "rerank", query=request.query)  # before anything is done with the texts
+        service.check_texts(texts)
+        texts = await _shortened(call, model, request.max_tokens_per_doc, texts)
     results, order = await scores(
         service, call, request.query, texts, request.model, raw_scores=bool(request.raw_scores), **options
     )
@@ -141,15 +147,13 @@ async def rerank_documents(service: Service, call: Call, request: DocumentsReque
     return json_reply(RerankResponse(call.id, "list", call.model, found, Usage(results.tokens, results.tokens), meta))
 
 
-async def _shortened(service: Service, call: Call, request: DocumentsRequest, texts: list[str]) -> list[str]:
+async def _shortened(call: Call, model: Model, most: int, texts: list[str]) -> list[str]:
     """Cut documents behind so many tokens, their own ones; a query is left whole."""
-    most = request.max_tokens_per_doc or 0
     if most < 1:
         raise Problem(
             422, f"`max_tokens_per_doc` is {most}; give 1 or more", "invalid_field", param="max_tokens_per_doc"
         )
-    tokenizer = service.find(call, request.model, "rerank").encoder.tokenizer
-    service.check_items(len(texts))
+    tokenizer = model.encoder.tokenizer
 
     def cut(text: str) -> str:
         if len(text) <= most:  # a token has a character at least

@@ -9,7 +9,7 @@ import numpy as np
 
 from bothways.server.calls import Call
 from bothways.server.problems import Problem
-from bothways.server.replies import Reply, floats, listed
+from bothways.server.replies import Parts, Reply, floats, listed
 from bothways.server.routes.base import (
     Body,
     Direction,
@@ -218,9 +218,15 @@ async def vertex(service: Service, call: Call, request: VertexRequest) -> Reply:
         raise Problem(400, "`instances` is an empty list; give at least one", "empty_input", param="instances")
     service.check_items(len(request.instances))
     call.json_only = True
-    replies = [await answer_root(service, call, instance) for instance in request.instances]
-    bodies = [body if isinstance(body, bytes) else b"".join(body) for body in (reply.body for reply in replies)]
-    return Reply(listed(b'{"predictions":', bodies, b"}"))
+    parts: Parts = []
+    size = 0
+    for instance in request.instances:
+        reply = await answer_root(service, call, instance)
+        size += reply.size
+        service.check_items(call.texts)
+        service.check_answer(size)
+        parts += [b",", *([reply.body] if isinstance(reply.body, bytes) else reply.body)]
+    return Reply([b'{"predictions":[', *parts[1:], b"]}"])
 
 
 class VertexRequest(Body):
