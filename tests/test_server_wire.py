@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import numpy as np
 import orjson
@@ -37,3 +38,24 @@ def test_arrays_as_json(shape: tuple[int, ...]) -> None:
     written = floats(values)
     assert written == orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
     np.testing.assert_array_equal(np.array(json.loads(written), np.float32).reshape(shape), values)
+
+
+#: Items in which ends of items seem to be where there are none.
+TRICKY = ['",', '\\",', "],", "},[{", "a,b,", '\\\\",', "", ",", '"', "é🎉\n\t"]
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (" ,\n ", ": ")])
+@pytest.mark.parametrize("kind", ["strings", "lists", "objects", "mixed", "nested"])
+def test_a_long_list_is_read_in_pieces(kind: str, separators: tuple[str, str]) -> None:
+    draw = np.random.default_rng(5)
+    texts = ["".join(draw.choice(TRICKY, 6)) + "x" * int(draw.integers(0, 200)) for _ in range(8000)]
+    made: dict[str, list[Any]] = {
+        "strings": texts,
+        "lists": [[text, "b"] for text in texts],
+        "objects": [{text: text} for text in texts],
+        "mixed": [text if n % 3 else [text, text] for n, text in enumerate(texts)],
+        "nested": [[[text], [[text, 1]]] for text in texts],
+    }
+    body = json.dumps({"a": made[kind], "b": 1}, separators=separators).encode()
+    assert len(body) > 2 * 400_000
+    assert asyncio.run(decode(body, dict)) == {"a": made[kind], "b": 1}

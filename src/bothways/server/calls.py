@@ -119,28 +119,28 @@ class Call:
             "deadline_exceeded",
         )
 
-    async def read_body(self, hold: Callable[[int], None]) -> bytes:
+    async def read_body(self, hold: Callable[[int], None]) -> bytes | bytearray:
         """Read the request's body, within the limits of size and time; `hold` is told of every piece's size."""
         most = self._settings.max_body_bytes
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most, int(declared))
         until = min(self.loop.time() + self._settings.body_timeout, self.deadline)
-        parts: list[bytes] = []
-        size = 0
+        body = bytearray()  # it grows bit by bit: to join all of it in the end would stop the event loop
         more = True
         while more:
             message = await self._receive_until(until)
             if message["type"] == "http.disconnect":
                 raise gone()
-            part = message.get("body", b"")
-            hold(len(part))
-            parts.append(part)
-            size += len(part)
-            if size > most:
-                raise _too_large(most)
+            part: bytes = message.get("body", b"")
             more = bool(message.get("more_body"))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            hold(len(part))
+            if len(body) + len(part) > most:
+                raise _too_large(most)
+            if not body and not more:
+                return part
+            body += part
+        return body
 
     async def _receive_until(self, until: float) -> Message:
         """Receive a message in time. Nearly always it is there already, so this makes no task, as `wait_for` would."""

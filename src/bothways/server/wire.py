@@ -17,11 +17,15 @@ _T = TypeVar("_T")
 # A body of so many bytes is read at once: to make its strings takes about a millisecond.
 _AT_ONCE = 400_000
 
-# A list with so many commas has items that are small: to cut it into them would take longer than to read it.
-_COMMAS = 200_000
-
 # Bytes of a list's items that are read between two looks at other requests.
 _STEP = 300_000
+
+# A list is of strings, lists or objects, and cut where one ends; else at any comma. Where this fails so often one after
+# the other it is of several kinds, and the rest is read at once.
+_FIRST = re.compile(rb"\[\s*(.)")
+_ENDS = {b'"': re.compile(rb'"\s*,'), b"[": re.compile(rb"\]\s*,"), b"{": re.compile(rb"\}\s*,")}
+_COMMA = re.compile(rb",")
+_MISSES = 8
 
 _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 
@@ -31,7 +35,6 @@ _LONE_SURROGATE = re.compile(
 )
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
@@ -44,7 +47,7 @@ def _decoder(kind: type[_T]) -> msgspec.json.Decoder[_T]:
     return _decoders[kind]
 
 
-async def decode(body: bytes, kind: type[_T]) -> _T:
+async def decode(body: bytes | bytearray, kind: type[_T]) -> _T:
     """Read a JSON object of a kind.
 
     Raises:
@@ -81,44 +84,37 @@ def convert(fields: Any, kind: type[_T]) -> _T:
         raise _wrong_shape(error) from None
 
 
-async def _decode_large(body: bytes) -> Any:
+async def _decode_large(body: bytes | bytearray) -> Any:
     """Read an object field by field, and a long list item by item."""
     fields: dict[str, Any] = {}
     for name, raw in _decode_fields(body).items():
         await asyncio.sleep(0)
-        text = bytes(raw)
-        fields[name] = await _decode_list(text) if len(text) > _STEP and text[:1] == b"[" else msgspec.json.decode(text)
+        text = memoryview(raw)
+        long = len(text) > _STEP and text[0] == ord("[")
+        fields[name] = await _decode_list(text) if long else msgspec.json.decode(text)
     return fields
 
 
-async def _decode_list(text: bytes) -> list[Any]:
+async def _decode_list(text: memoryview) -> list[Any]:
+    """Read a list some items at a time.
+
+    It is cut where an item seems to end. Did it not, what stands before the cut would be no list, as a string or a list
+    in it would not have ended.
+    """
+    first = _FIRST.match(text)
+    end_of_item = _ENDS.get(first[1] if first else b"", _COMMA)
     items: list[Any] = []
-    if text.count(b",") > _COMMAS:
-        if b'"' not in text and text.count(b"[") == 1:
-            return await _decode_numbers(text)
-        items = msgspec.json.decode(text)
-        return items
-    read = 0
-    for item in _decode_items(text):
-        items.append(msgspec.json.decode(item))
-        read += len(bytes(item))
-        if read >= _STEP:
-            read = 0
-            await asyncio.sleep(0)
-    return items
-
-
-async def _decode_numbers(text: bytes) -> list[Any]:
-    """Read a list of nothing but numbers, in which any comma is the end of one."""
-    numbers: list[Any] = []
-    begin = 1
-    while begin < len(text):
-        end = text.find(b",", begin + _STEP)
-        end = end if end >= 0 else len(text) - 1
-        numbers += msgspec.json.decode(b"[%b]" % text[begin:end])
-        begin = end + 1
+    begin, after, misses = 1, _STEP, 0
+    while misses < _MISSES and (end := end_of_item.search(text, after)):
+        try:
+            items += msgspec.json.decode(b"[" + text[begin : end.end() - 1] + b"]")
+        except msgspec.DecodeError:
+            after, misses = end.end(), misses + 1
+            continue
+        begin, after, misses = end.end(), end.end() + _STEP, 0
         await asyncio.sleep(0)
-    return numbers
+    items += msgspec.json.decode(b"[" + text[begin:-1] + b"]")
+    return items
 
 
 def _wrong_shape(error: msgspec.ValidationError) -> Problem:
