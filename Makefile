@@ -71,6 +71,7 @@ bench: .venv-bench/ready .venv-infinity/ready
 	.venv-bench/bin/python bench/scale.py
 	.venv-bench/bin/python bench/search.py
 	.venv-bench/bin/python bench/server.py
+	.venv-bench/bin/python bench/server_loop.py
 	.venv-bench/bin/python bench/report.py
 
 .venv-bench/ready: $(SOURCES) constraints.txt examples/checkpoint.txt
