@@ -14,7 +14,8 @@ import pytest
 from bothways.server import jobs as jobs_module
 from bothways.server import scheduler as scheduler_module
 from bothways.server.jobs import Job, Lane
-from bothways.server.scheduler import Batch, Scheduler
+from bothways.server.jobs import Batch
+from bothways.server.scheduler import Scheduler
 from bothways.tasks.plan import Computed, Plan
 
 #: Tokens a second of the made-up clock. A turn is 10 tokens then, a batch beside small jobs 30, and one alone 250.

@@ -72,6 +72,24 @@ def test_one_text_that_comes_while_ten_thousand_are_computed(make: Any) -> None:
     right(large, one_each(10_000))
 
 
+def test_what_comes_beside_ten_thousand_is_computed_alone_every_other_time(make: Any) -> None:
+    run = make()
+    small: list[Job] = []
+
+    def compute(sequences: list[Any]) -> list[Any]:
+        if len(small) < 40:  # in turns for the same lane and for another one
+            small.append(run.submit((plan, other)[len(small) % 2], one_each(1, f"small {len(small)} ")))
+        return run.compute(sequences)  # type: ignore[no-any-return]
+
+    plan, other = run.plan(compute=compute), run.plan(compute=compute, group="other")
+    large = run.submit(plan, one_each(10_000))
+    run.wait(large, *small)
+    right(large, one_each(10_000))
+    alone = [all(str(value).startswith("small") for value in batch) for batch in run.seen]
+    assert sum(alone) >= 20
+    assert not any(a and b for a, b in zip(alone, alone[1:], strict=False)), "two without the large one's turn"
+
+
 def test_small_jobs_are_not_starved_by_many_large_ones(make: Any) -> None:
     run = make()
     run.shut()

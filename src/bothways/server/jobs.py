@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bothways.tasks.plan import Computed, Plan
 from bothways.tokens import Sequence
 
-__all__ = ["Job", "Lane", "Render"]
+__all__ = ["Batch", "Job", "Lane", "Render"]
 
 #: A text's result -> what the response holds of it. Called outside the event loop.
 Render = Callable[[Any], Any]
@@ -111,3 +112,25 @@ class Job:
         self.dropped = True
         self.error = error
         self._finished(self)
+
+
+@dataclass
+class Batch:
+    """Sequences that are computed together.
+
+    Attributes:
+        lane: What all its jobs have in common.
+        parts: The jobs, and which of each one's sequences.
+        tokens: How many they have together.
+        seconds: How long they were computed.
+        waited: How long the job that waited longest had to wait for its first batch.
+    """
+
+    lane: Lane
+    parts: dict[Job, slice] = field(default_factory=dict)
+    tokens: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def __len__(self) -> int:
+        return sum(part.stop - part.start for part in self.parts.values())

@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 
 from bothways.server.calls import Call
-from bothways.server.scheduler import Batch
+from bothways.server.jobs import Batch
 
 __all__ = ["Metrics"]
 

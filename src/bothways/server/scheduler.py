@@ -12,15 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from bothways.server.jobs import Job, Lane
+from bothways.server.jobs import Batch, Job, Lane
 from bothways.tasks.plan import Computed
 from bothways.tokenizer_files import is_panic
 
-__all__ = ["Batch", "Scheduler"]
+__all__ = ["Scheduler"]
 
 # How long, in seconds of computing, a request's turn is; what a request has left in less than that, a turn ends.
 _TURN = 0.002
@@ -55,28 +54,6 @@ _AHEAD = 4
 _log = logging.getLogger("bothways.server")
 
 
-@dataclass
-class Batch:
-    """Sequences that are computed together.
-
-    Attributes:
-        lane: What all its jobs have in common.
-        parts: The jobs, and which of each one's sequences.
-        tokens: How many they have together.
-        seconds: How long they were computed.
-        waited: How long the job that waited longest had to wait for its first batch.
-    """
-
-    lane: Lane
-    parts: dict[Job, slice] = field(default_factory=dict)
-    tokens: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-
-    def __len__(self) -> int:
-        return sum(part.stop - part.start for part in self.parts.values())
-
-
 # Texts whose sequences are all computed.
 _Whole = list[tuple[Job, list[Computed[Any]]]]
 
@@ -96,6 +73,7 @@ class Scheduler:
         self._waiting: deque[Job] = deque()  # in the order of their turns
         self._rates: dict[Lane, float] = {}
         self._small_seen = -_EXPECT
+        self._apart = False  # the last batch was of small jobs alone, though large ones waited
         self._stopping = False
         self._computed: SimpleQueue[_Whole | None] = SimpleQueue()
         self._room = threading.Semaphore(_AHEAD)
@@ -179,8 +157,8 @@ class Scheduler:
                 for job in batch.parts:
                     job.end(error)
                 raise
-            # While nothing else waits there is no reason to pass results on, unless making them may take long.
-            if not self._waiting and len(batch) <= _FEW:
+            # Where nothing else waits, or only what can, there is no reason to pass on results that are soon made.
+            if len(batch) <= _FEW and (self._apart or not self._waiting):
                 self._finish(whole)
             else:
                 self._room.acquire()
@@ -213,21 +191,26 @@ class Scheduler:
     def _fill(self, now: float) -> Batch:
         """Fill a batch for the lane whose turn it is: a turn of every job, then more of large ones while there is room.
 
-        A small job is one that a turn ends, as it does one of a single sequence, however long. Where some are there, or
-        have been a moment ago, large ones get little room. A job that has seen an engine thread die is computed alone,
-        as another one may be why.
+        Where small jobs and large ones wait, every other batch is of small ones alone: they came while a large one's
+        was computed, and need not wait for another. Where some are there, or have been a moment ago, large ones get
+        little room. A job that has seen an engine thread die is computed alone, as another one may be why.
         """
-        first = self._waiting[0]
+        waiting = [job for job in self._waiting if not job.dropped]
+        if not waiting:
+            return Batch(self._waiting[0].lane)
+        small = [job for job in waiting if not self._is_large(job)]
+        if small:
+            self._small_seen = now
+        self._apart = 0 < len(small) < len(waiting) and not self._apart
+        if self._apart:
+            waiting = small
+        first = waiting[0]
         lane = first.lane
         rate = self.rate(lane)
         turn = rate * _TURN
         most = min(rate * _SMALL, self._batch_tokens)
-        jobs = [job for job in self._waiting if job.lane == lane and not job.dropped and not job.attempts]
-        if first.attempts:
-            jobs = [first]
-        large = {job for job in jobs if job.left > turn and len(job.sequences) - job.taken > 1}
-        if len(large) < len(jobs):
-            self._small_seen = now
+        jobs = [first] if first.attempts else [job for job in waiting if job.lane == lane and not job.attempts]
+        large = set(filter(self._is_large, jobs))
         expecting = now - self._small_seen < _EXPECT
         room = min(rate * (_BESIDE if expecting else _ALONE), self._batch_tokens)
         batch = Batch(lane)
@@ -239,6 +222,10 @@ class Scheduler:
             _fill_up(batch, jobs, room, turn)
         self._take_turns(batch, now)
         return batch
+
+    def _is_large(self, job: Job) -> bool:
+        """Whether a job has more left than a turn ends; one of a single sequence is small, however long."""
+        return job.left > self.rate(job.lane) * _TURN and len(job.sequences) - job.taken > 1
 
     def _take_turns(self, batch: Batch, now: float) -> None:
         """Put jobs that had their turn behind the others, and let go of those that are all handed out."""
