@@ -13,8 +13,7 @@ import pytest
 
 from bothways.server import jobs as jobs_module
 from bothways.server import scheduler as scheduler_module
-from bothways.server.jobs import Job, Lane
-from bothways.server.jobs import Batch
+from bothways.server.jobs import Batch, Job, Lane
 from bothways.server.scheduler import Scheduler
 from bothways.tasks.plan import Computed, Plan
 

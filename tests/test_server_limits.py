@@ -107,12 +107,12 @@ def test_bytes_that_answers_hold_are_counted_past_the_limit(minilm: Path) -> Non
             Call({"headers": [], "method": "POST", "path": "/"}, None, service.settings, "tei")  # type: ignore[arg-type]
             for _ in range(2)
         )
-        service.hold(first, 5000, refuse=False)
+        service.limits.hold(first, 5000, refuse=False)
         with pytest.raises(Problem, match="5000 bytes are under way, the limit is 1000; send it again in 1 s"):
-            service.hold(second, 1)
-        service.let_go(first)
-        service.hold(second, 1)
-        assert service.held_bytes == 1
+            service.limits.hold(second, 1)
+        service.limits.let_go(first)
+        service.limits.hold(second, 1)
+        assert service.limits.held_bytes == 1
         await service.close()
 
     asyncio.run(scenario())

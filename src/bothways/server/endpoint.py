@@ -70,11 +70,12 @@ class Endpoint:
             call.end()
             status = reply.status
             times = call.time_headers() if route.inference else []
-            service.let_go(call)
-            service.hold(call, reply.size, refuse=False)  # it is made already; what comes after it is turned away
+            service.limits.let_go(call)
+            # It is made already: what comes after it is turned away.
+            service.limits.hold(call, reply.size, refuse=False)
             await reply.send(send, [(b"x-request-id", call.id.encode()), *times])
         finally:
-            service.let_go(call)
+            service.limits.let_go(call)
             if route.inference:
                 service.metrics.request(self._name, call, status, failure)
                 service.tracer.record(call, self._name, status)
@@ -88,9 +89,9 @@ class Endpoint:
         call.set_deadline()
         if not route.inference:
             return await route.handler(service, call, await self._read(call))
-        service.check_room()  # before anything is read
+        service.limits.check_room()  # before anything is read
         request = await self._read(call)
-        with service.admitted():
+        with service.limits.admitted():
             return await route.handler(service, call, request)
 
     async def _read(self, call: Call) -> Any:
@@ -98,7 +99,7 @@ class Endpoint:
         if route.request is None:
             return None
         _check_content_type(call)
-        body = await call.read_body(lambda size: service.hold(call, size))
+        body = await call.read_body(lambda size: service.limits.hold(call, size))
         if route.other_envelope and re.search(rb'"%b"\s*:' % route.other_envelope.encode(), body):
             call.envelope = "openai" if route.envelope == "tei" else "tei"
         if service.settings.log_texts:

@@ -128,11 +128,11 @@ def read_input(service: Service, value: Any, name: str) -> tuple[list[Any], bool
         items: list[Any] = [value]
         alone = True
     elif value and isinstance(value[0], int):
-        service.check_tokens(len(value))
+        service.limits.check_tokens(len(value))
         items, alone = [tuple(value)], True
     else:
-        service.check_items(len(value))
-        service.check_tokens(sum(len(item) for item in value if isinstance(item, list)))
+        service.limits.check_items(len(value))
+        service.limits.check_tokens(sum(len(item) for item in value if isinstance(item, list)))
         items, alone = [tuple(item) if isinstance(item, list) else item for item in value], False
     if not items:
         raise Problem(400, f"`{name}` is an empty list; give at least one text", "empty_input", param=name)
@@ -219,7 +219,7 @@ async def embed(
         raise Problem(400, "a prompt can't be put in front of token ids; give texts", "invalid_value")
     # Not the checkpoint's default prompt either: ids are taken as they are, and texts beside them alike.
     plan = service.plan(model, "embed", **{**options, "prompt": ""})
-    call.characters += service.check_texts(items)
+    call.characters += service.limits.check_texts(items)
     each, places = await call.somewhere(len(items), lambda: unique(items, _key))
     texts = iter(await service.tokenize(call, plan, [item for item in each if not _is_ids(item)]))
     truncation = options.get("truncation", True)
@@ -231,7 +231,7 @@ async def embed(
         ]
 
     groups = read() if len(each) == 1 else await call.outside(None, read)
-    service.reserve(call, sum(len(group[0]) for item, group in zip(each, groups, strict=True) if _is_ids(item)))
+    service.limits.reserve(call, sum(len(group[0]) for item, group in zip(each, groups, strict=True) if _is_ids(item)))
     results = await service.compute(call, model, plan, each, groups, render)
     return counted(call, results.at(places))
 
@@ -319,7 +319,7 @@ def check_fills(service: Service, model: Model, texts: list[str], top_k: int | N
     size = model.encoder.spec.vocab_size
     count = size if top_k is None else min(top_k, size)
     if mask is not None:
-        service.check_answer(sum(text.count(mask[0]) * count * (len(text) + 100) for text in texts))
+        service.limits.check_answer(sum(text.count(mask[0]) * count * (len(text) + 100) for text in texts))
 
 
 def npy_row(vector: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bothways.server.calls import Call
+from bothways.server.limits import label_count
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, listed
 from bothways.server.results import Results
@@ -31,7 +32,7 @@ from bothways.server.routes.tei import (
     predictions,
     similarity,
 )
-from bothways.server.service import Service, label_count
+from bothways.server.service import Service
 from bothways.server.wire import convert
 
 __all__ = ["ROUTES", "answer_root"]
@@ -230,7 +231,7 @@ async def zero_shot(service: Service, call: Call, request: ZeroShotRequest) -> R
     items, alone = read_input(service, request.inputs, "inputs")
     given_labels = how.candidate_labels
     labels = given_labels if isinstance(given_labels, str) else tuple(given_labels)
-    service.check_items(len(items) * label_count(labels))
+    service.limits.check_items(len(items) * label_count(labels))
     options = given(template=how.hypothesis_template, multi_label=how.multi_label)
     plan = service.plan(model, "zero_shot", labels=labels, truncation=service.settings.truncation, **options)
     return _reply(await service.run(call, model, plan, items, _labels), alone)

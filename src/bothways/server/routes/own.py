@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bothways.embed_spec import EmbedSpec
 from bothways.server.calls import Call
+from bothways.server.limits import label_count
 from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
@@ -29,7 +30,7 @@ from bothways.server.routes.own_requests import (
     TagRequest,
     ZeroShotRequest,
 )
-from bothways.server.service import Service, label_count
+from bothways.server.service import Service
 from bothways.tasks.answer import Answer
 from bothways.tasks.classify import Label
 from bothways.tasks.encode import Encoded
@@ -67,7 +68,7 @@ def _texts(service: Service, given: Any) -> list[Any]:
     """Texts, pairs and lists of words: a str or a tuple each."""
     if isinstance(given, str):
         return [given]
-    service.check_items(len(given))
+    service.limits.check_items(len(given))
     return [tuple(item) if isinstance(item, list) else item for item in given]
 
 
@@ -190,7 +191,7 @@ async def similarity(service: Service, call: Call, request: SimilarityRequest) -
             "task_not_supported",
         )
     a, b = _texts(service, request.a), _texts(service, request.b)
-    service.check_answer(12 * len(a) * len(b))
+    service.limits.check_answer(12 * len(a) * len(b))
     results = await service.run(call, model, service.plan(model, "embed"), [*a, *b], np.asarray)
     scores = np.zeros((len(a), len(b)), np.float32)
     if a and b:
@@ -239,7 +240,7 @@ def _plain(task: str) -> Callable[[Service, Call, Any], Any]:
         model = service.find(call, request.model, task)
         texts = _texts(service, request.texts)
         if isinstance(request, ZeroShotRequest):
-            service.check_items(len(texts) * label_count(request.labels))
+            service.limits.check_items(len(texts) * label_count(request.labels))
         if isinstance(request, FillMaskRequest):
             top_k = 5 if isinstance(request.top_k, msgspec.UnsetType) else request.top_k
             check_fills(service, model, texts, top_k)

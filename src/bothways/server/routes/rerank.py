@@ -128,13 +128,13 @@ async def rerank_documents(service: Service, call: Call, request: DocumentsReque
         )
     if not request.documents:
         raise Problem(400, "`documents` is empty; give at least one", "empty_input", param="documents")
-    service.check_items(len(request.documents))
+    service.limits.check_items(len(request.documents))
     texts = [_text(document, request.rank_fields, n) for n, document in enumerate(request.documents)]
     options = truncation_of(service, request.truncate, request.truncation_direction)
     if request.max_tokens_per_doc is not None:
         model = service.find(call, request.model, "rerank")
         service.plan(model, "rerank", query=request.query)  # before anything is done with the texts
-        service.check_texts(texts)
+        service.limits.check_texts(texts)
         texts = await _shortened(call, model, request.max_tokens_per_doc, texts)
     results, order = await scores(
         service, call, request.query, texts, request.model, raw_scores=bool(request.raw_scores), **options

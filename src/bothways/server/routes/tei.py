@@ -216,15 +216,15 @@ async def vertex(service: Service, call: Call, request: VertexRequest) -> Reply:
 
     if not request.instances:
         raise Problem(400, "`instances` is an empty list; give at least one", "empty_input", param="instances")
-    service.check_items(len(request.instances))
+    service.limits.check_items(len(request.instances))
     call.json_only = True
     parts: Parts = []
     size = 0
     for instance in request.instances:
         reply = await answer_root(service, call, instance)
         size += reply.size
-        service.check_items(call.texts)
-        service.check_answer(size)
+        service.limits.check_items(call.texts)
+        service.limits.check_answer(size)
         parts += [b",", *([reply.body] if isinstance(reply.body, bytes) else reply.body)]
     return Reply([b'{"predictions":[', *parts[1:], b"]}"])
 

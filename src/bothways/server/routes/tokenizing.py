@@ -51,7 +51,7 @@ async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Re
     if not texts:
         raise Problem(400, "`inputs` is an empty list; give at least one text", "empty_input", param="inputs")
     prompt = choose_prompt(model.encoder.spec.embed, None, request.prompt_name) if request.prompt_name else ""
-    call.characters += service.check_texts(texts)
+    call.characters += service.limits.check_texts(texts)
     special = request.add_special_tokens is not False
     found: list[bytes] = []
     total = 0
@@ -59,7 +59,7 @@ async def tokenize(service: Service, call: Call, request: TokenizeRequest) -> Re
         count, tokens = await call.outside(None, functools.partial(_tokens, model, prompt + text, special))
         found.append(tokens)
         total += count
-        service.check_tokens(total)
+        service.limits.check_tokens(total)
     return Reply(listed(b"", found, b""))
 
 
