@@ -28,7 +28,7 @@ _TURN = 0.002
 # large ones while small ones come too, short, as the next one waits for it.
 _SMALL = 0.05
 _ALONE = 0.1
-_BESIDE = 0.006
+_BESIDE = 0.004
 
 # For so long after a small request another one is expected.
 _EXPECT = 1.0
