@@ -54,7 +54,7 @@ class PairTemplate:
         """How many special tokens a pair has."""
         return sum(map(len, self.special))
 
-    def join(self, first: Half, second: Half, limit: int, *, typed: bool, keep_second: bool) -> Sequence:
+    def join(self, first: Half, second: Half, limit: int, *, typed: bool, keep_second: bool, left: bool) -> Sequence:
         """Make a sequence of two halves, of which at least `limit` ids are there if they have so many.
 
         Args:
@@ -63,9 +63,11 @@ class PairTemplate:
             limit: The most tokens of the sequence, special tokens included.
             typed: Whether the network tells token types apart.
             keep_second: Cut nothing but the first half.
+            left: Cut the beginning; all ids of both halves are there.
         """
         sizes = kept_sizes(first[1], second[1], self.num_special, limit, keep_second=keep_second)
-        a, b = first[0][: sizes[0]], second[0][: sizes[1]]
+        begins = (first[1] - sizes[0], second[1] - sizes[1]) if left else (0, 0)
+        a, b = (half[0][at : at + size] for half, at, size in zip((first, second), begins, sizes, strict=True))
         before, between, after = self.special
         ids = np.concatenate([before, a, between, b, after])
         types = np.zeros(len(ids), np.int32)

@@ -148,8 +148,10 @@ class Tokenizer:
         found: list[Sequence | None] = [None] * len(texts) if spans else self._fast_sequences(texts, limit)
         if left:  # the fast path cuts ends
             found = [None if sequence is None or sequence.truncated else sequence for sequence in found]
-        template = None if spans or left else self._pairs_among(texts)
+        template = None if spans else self._pairs_among(texts)
         halves = {} if template is None else self._fast_halves(texts, limit)
+        if left:
+            halves = {text: half for text, half in halves.items() if len(half[0]) == half[1]}
         sequences: list[Sequence] = []
         known: dict[Text, Sequence] = {}  # equal texts are tokenized once
         turn = time.perf_counter()
@@ -163,7 +165,7 @@ class Tokenizer:
                     turn = time.perf_counter()
                 if template is not None and is_pair(text):
                     a, b = self._halves(text, number, halves)
-                    sequence = template.join(a, b, limit, typed=self._typed, keep_second=keep_second)
+                    sequence = template.join(a, b, limit, typed=self._typed, keep_second=keep_second, left=left)
                 else:
                     encoding = self._encode(text, number)
                     whole = len(encoding) <= limit
