@@ -17,7 +17,8 @@ from bothways.server.jobs import Batch, Job, Lane
 from bothways.server.scheduler import Scheduler
 from bothways.tasks.plan import Computed, Plan
 
-#: Tokens a second of the made-up clock. A turn is 10 tokens then, a batch beside small jobs 30, and one alone 250.
+#: Tokens a second of the made-up clock. A turn is 10 tokens then; a batch has 20 of large jobs beside small ones, 500
+#: of large ones alone, and 250 of small ones.
 RATE = 5000.0
 PATIENCE = 20
 

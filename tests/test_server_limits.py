@@ -181,6 +181,8 @@ def test_the_log_has_no_texts_unless_asked(minilm: Path) -> None:
             reply = server.post("/tasks/embed", bad)
             assert reply.status == 400 and "a secret" in reply.json()["error"]
             wait_for(lambda server=server: "invalid_value" in server.log)
+            # The body is in the log then too, so look for the message's own words.
+            assert ("use one or more of" in server.log) is asked
             assert ("a secret" in server.log) is asked
 
 

@@ -75,6 +75,8 @@ def test_vectors_that_are_cut_have_other_ranges(server: Server) -> None:
     reply = server.post("/embed", {"inputs": "a", "precision": "int8", "dimensions": 64})
     assert reply.status == 400 and "64" in reply.json()["error"] and "384" in reply.json()["error"]
     assert np.shape(server.ask("/embed", {"inputs": "a", "precision": "int8", "dimensions": 384})) == (1, 384)
+    own = server.post("/tasks/embed", {"texts": "a", "precision": "int8", "dimensions": 64})
+    assert own.status == 400 and own.json()["code"] == "no_ranges"
 
 
 def test_a_requests_own_ranges_win(server: Server, vectors: npt.NDArray[np.float32], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked, best, rerank
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TagOptions, TextOrWords, tag
-from bothways.tasks.zero_shot import read_labels, read_template, zero_shot
+from bothways.tasks.zero_shot import TEMPLATE, read_labels, read_template, zero_shot
 from bothways.tokens import Cut, Text
 from bothways.vectors import VectorMethods
 
@@ -301,7 +301,7 @@ class Encoder(VectorMethods):
         texts: Each[str],
         labels: str | Collection[str],
         *,
-        template: str = "This example is {}.",
+        template: str = TEMPLATE,
         multi_label: bool = False,
         truncation: Cut = True,
         max_length: int | None = None,

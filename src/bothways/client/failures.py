@@ -57,20 +57,21 @@ def refused(target: Target, request: Request, reply: Reply) -> Failure:
     if kind is not ServerError:
         advice = "`Client.models()` says which it has" if kind is ModelNotFound else ""
         return Failure(kind, problem.message, advice, place)
-    said, advice = _told(target, status, problem.message)
+    said, advice = _told(target, status, problem)
     again = status in _AGAIN and problem.code not in _NOT_AGAIN
     return Failure(ServerError, said, advice, place, again, _after(reply))
 
 
-def _told(target: Target, status: int, message: str) -> tuple[str, str]:
+def _told(target: Target, status: int, problem: _Problem) -> tuple[str, str]:
     """What a server's own refusal says, and what to do about it."""
+    message = problem.message
     if status in (401, 403):
         given = "the key that was given" if "authorization" in target.headers else "a request without a key"
         return f"{target.url} refused {given}: {message}", "pass api_key=..., or set BOTHWAYS_API_KEY"
+    if problem.code in _NOT_AGAIN or status in (408, 504):
+        return f"{target.url} gave the request up: {message}", "send fewer texts in a call, or raise its limits"
     if status in (429, 503):
         return f"{target.url} can't take the request now: {message}", "try again later, or with more retries"
-    if status in (408, 504):
-        return f"{target.url} gave the request up: {message}", "send fewer texts in a call, or raise its time limits"
     return f"{target.url} failed: {message}", "look for the request's id in its log"
 
 

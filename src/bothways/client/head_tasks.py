@@ -22,7 +22,7 @@ from bothways.tasks.report import Progress
 from bothways.tasks.rerank import Ranked
 from bothways.tasks.spans import AGGREGATIONS, Span
 from bothways.tasks.tag import TextOrWords
-from bothways.tasks.zero_shot import read_labels, read_template
+from bothways.tasks.zero_shot import TEMPLATE, read_labels, read_template
 from bothways.tokens import Cut, Text
 
 __all__ = ["classify", "fill_mask", "rerank", "tag", "texts_field", "zero_shot"]
@@ -171,7 +171,7 @@ def zero_shot(
     texts: Each[str],
     labels: str | Collection[str],
     *,
-    template: str = "This example is {}.",
+    template: str = TEMPLATE,
     multi_label: bool = False,
     truncation: Cut = True,
     max_length: int | None = None,

@@ -201,6 +201,7 @@ class Call:
     async def wait(self, future: asyncio.Future[_T]) -> _T:
         """Wait for results until the deadline, or until the client is gone."""
         if self._gone:
+            future.cancel()
             raise gone()
         self._awaited = future
         self._timer = self.loop.call_at(min(self._watch_at, self.deadline), self._look)

@@ -22,8 +22,8 @@ __all__ = ["Endpoint", "write_access"]
 
 _log = logging.getLogger("bothways.server")
 
-# Statuses whose messages may quote what a client sent.
-_QUOTING = (400, 422)
+# Statuses whose messages may quote a client's texts, or what stands in their place.
+_QUOTING = (400, 404, 422)
 
 # Characters of a message that the log shows.
 _SHOWN = 300

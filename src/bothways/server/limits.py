@@ -11,6 +11,7 @@ from bothways.server.calls import Call
 from bothways.server.metrics import Metrics
 from bothways.server.problems import Problem
 from bothways.server.settings import Settings
+from bothways.tasks.zero_shot import TEMPLATE
 
 __all__ = ["Limits", "label_count"]
 
@@ -85,8 +86,9 @@ class Limits:
             self.check_items(max(len(parts), label_count(value) if name == "labels" else 0))
             self._check_length(f"`{name}`", sum(map(len, strings)))
         if task == "zero_shot":  # each label makes a sentence, and they are all made at once
-            count, template = label_count(options["labels"]), options.get("template", "")
-            self._check_length("the labels' sentences together", count * len(template))
+            labels, template = options["labels"], options.get("template", TEMPLATE)
+            own = len(labels) if isinstance(labels, str) else sum(map(len, labels))
+            self._check_length("the labels' sentences together", label_count(labels) * len(template) + own)
         if options.get("top_k") is not None and task == "answer":
             _check_answers(options["top_k"])
 
@@ -98,6 +100,8 @@ class Limits:
         self.check_items(len(texts))
         characters = 0
         for number, text in enumerate(texts):
+            if text and isinstance(text[0], int):
+                continue
             size = len(text) if isinstance(text, str) else sum(len(part) for part in text if isinstance(part, str))
             if not text and self._settings.refuse_empty:
                 raise Problem(400, f"text {number} is empty; leave it out", "empty_input")

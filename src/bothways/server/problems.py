@@ -93,9 +93,7 @@ def problem_of(error: BaseException, envelope: Envelope) -> Problem:
     if isinstance(error, ModelNotFound):
         return Problem(404, str(error), "model_not_found")
     if isinstance(error, OutOfMemory | MemoryError):
-        return Problem(
-            503, f"out of memory: {error}", "out_of_memory", error_type="Backend", headers={"retry-after": "5"}
-        )
+        return Problem(503, f"out of memory: {error}", "out_of_memory", error_type="Backend")
     if isinstance(error, BothwaysError):
         return Problem(500, str(error), "backend_error")
     if isinstance(error, asyncio.CancelledError):

@@ -110,6 +110,7 @@ async def _decode_list(text: memoryview) -> list[Any]:
             items += msgspec.json.decode(b"[" + text[begin : end.end() - 1] + b"]")
         except msgspec.DecodeError:
             after, misses = end.end(), misses + 1
+            await asyncio.sleep(0)
             continue
         begin, after, misses = end.end(), end.end() + _STEP, 0
         await asyncio.sleep(0)

@@ -20,7 +20,10 @@ from bothways.tasks.plan import Computed, Plan
 from bothways.tasks.scores import Limits, Scorer
 from bothways.tokens import Sequence
 
-__all__ = ["entailment", "read_labels", "read_template", "sentences", "zero_shot"]
+__all__ = ["TEMPLATE", "entailment", "read_labels", "read_template", "sentences", "zero_shot"]
+
+#: The sentence that a label makes, where nothing else is said.
+TEMPLATE = "This example is {}."
 
 #: Where a label goes in a template.
 _PLACE = "{}"

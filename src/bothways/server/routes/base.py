@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from array import array
 from collections.abc import Awaitable, Callable
@@ -147,6 +148,7 @@ def read_input(service: Service, value: Any, name: str) -> tuple[list[Any], bool
     return items, alone
 
 
+@functools.cache
 def cut_advice(kind: type[msgspec.Struct]) -> str:
     """What a request of a kind may say so that a text that is too long is cut."""
     fields = {field.name: get_args(field.type) for field in msgspec.structs.fields(kind)}
@@ -220,7 +222,8 @@ async def embed(
     # Not the checkpoint's default prompt either: ids are taken as they are, and texts beside them alike.
     plan = service.plan(model, "embed", **{**options, "prompt": ""})
     call.characters += service.limits.check_texts(items)
-    each, places = await call.somewhere(len(items), lambda: unique(items, _key))
+    count = sum(len(item) if _is_ids(item) else 1 for item in items)
+    each, places = await call.somewhere(count, lambda: unique(items, _key))
     texts = iter(await service.tokenize(call, plan, [item for item in each if not _is_ids(item)]))
     truncation = options.get("truncation", True)
 
@@ -230,7 +233,7 @@ async def embed(
             for n, item in enumerate(each)
         ]
 
-    groups = read() if len(each) == 1 else await call.outside(None, read)
+    groups = await call.somewhere(count, read)
     service.limits.reserve(call, sum(len(group[0]) for item, group in zip(each, groups, strict=True) if _is_ids(item)))
     results = await service.compute(call, model, plan, each, groups, render)
     return counted(call, results.at(places))

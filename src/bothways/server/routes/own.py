@@ -17,7 +17,17 @@ from bothways.server.models import Model
 from bothways.server.problems import Problem
 from bothways.server.replies import Reply, check_finite, floats, json_reply, listed
 from bothways.server.results import Results
-from bothways.server.routes.base import Body, Route, check_fills, npy_reply, npy_row, similarities, stored
+from bothways.server.routes.base import (
+    Body,
+    Route,
+    check_fills,
+    given,
+    npy_reply,
+    npy_row,
+    ranges_of,
+    similarities,
+    stored,
+)
 from bothways.server.routes.openai import Usage
 from bothways.server.routes.own_requests import (
     AnswerRequest,
@@ -64,12 +74,12 @@ def _options(service: Service, request: Body, *taken: str) -> dict[str, Any]:
     }
 
 
-def _texts(service: Service, given: Any) -> list[Any]:
+def _texts(service: Service, value: Any) -> list[Any]:
     """Texts, pairs and lists of words: a str or a tuple each."""
-    if isinstance(given, str):
-        return [given]
-    service.limits.check_items(len(given))
-    return [tuple(item) if isinstance(item, list) else item for item in given]
+    if isinstance(value, str):
+        return [value]
+    service.limits.check_items(len(value))
+    return [tuple(item) if isinstance(item, list) else item for item in value]
 
 
 def _answers(results: Results, call: Call, each: list[bytes] | None = None) -> Reply:
@@ -90,8 +100,8 @@ async def embed(service: Service, call: Call, request: EmbedRequest) -> Reply:
     """Answer POST /tasks/embed."""
     model = service.find(call, request.model, "embed")
     options = _options(service, request, "texts")
-    if request.precision in ("int8", "uint8") and request.ranges is None and model.ranges is not None:
-        options["ranges"] = model.ranges
+    if request.ranges is None and model.ranges is not None:
+        options |= given(ranges=ranges_of(model, request.precision, request.dimensions, "precision"))
     texts = _texts(service, request.texts)
     plan = service.plan(model, "embed", **options)
     if request.sparse:
