@@ -89,6 +89,13 @@ def test_the_stride_left_open_is_128_or_half_a_window(both: Any, limit: int, rep
     assert shared == repeated
 
 
+def test_windows_that_repeat_a_text_out_of_all_measure_are_refused(both: Any) -> None:
+    ours, _ = both
+    with pytest.raises(InputError, match="stride=297 makes .* windows"):
+        ours.windows("dog " * 40_000, max_length=300, stride=297)
+    assert len(ours.windows("dog " * 1000, max_length=300, stride=297)) > 700
+
+
 @pytest.fixture(scope="module")
 def eager(both: tuple[Tokenizer, Any]) -> tuple[Tokenizer, Any]:
     """The same, with a long pair behind it: the fast path is there where the tokenizer has one."""

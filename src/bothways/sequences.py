@@ -15,7 +15,7 @@ from bothways.errors import InputError
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["Sequence", "Unpacked", "parts_of"]
+__all__ = ["Sequence", "Unpacked", "parts_of", "select"]
 
 _T = TypeVar("_T")
 _Indices = npt.NDArray[np.intp]
@@ -111,6 +111,12 @@ class Unpacked:
     def word_ids(self) -> list[int | None]:
         """Which word each token is of; None for special ones."""
         return self._encoding.word_ids
+
+
+def select(whole: Sequence, source: tokenizers.Encoding | Unpacked | None, kept: _Indices, truncated: int) -> Sequence:
+    """The sequence of the tokens at `kept`, put in order."""
+    kept = np.sort(kept)
+    return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
 
 
 def parts_of(encoding: tokenizers.Encoding) -> npt.NDArray[np.int8]:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from bothways import tokenizer_files, tokenizer_folder
 from bothways.arrays import IntArray
 from bothways.errors import InputError, InputTooLong
 from bothways.pairs import Half, PairTemplate, capacity, kept_sizes
-from bothways.sequences import Sequence, Unpacked, parts_of
+from bothways.sequences import Sequence, Unpacked, parts_of, select
 from bothways.spec import Spec
 from bothways.text_kinds import encode_error, is_pair, kind
 from bothways.vocabulary import Vocabulary, read_special
@@ -36,8 +35,6 @@ Text: TypeAlias = str | tuple[str, str]
 
 #: Cut what is too long, at its end or "left", its beginning; or refuse it.
 Cut: TypeAlias = Literal[True, False, "left"]
-
-_Indices = npt.NDArray[np.intp]
 
 #: Tokens that a window repeats of the one before, where nothing else is said and it is large enough.
 _STRIDE = 128
@@ -230,7 +227,7 @@ class Tokenizer:
                 f"stride={stride} makes {len(starts)} windows with room for {room} tokens of a text of {len(content)}; "
                 "give a smaller one"
             )
-        return [_select(whole, source, np.r_[around, content[at : at + room]], 0) for at in starts]
+        return [select(whole, source, np.r_[around, content[at : at + room]], 0) for at in starts]
 
     def whole(self, text: str, *, special: bool = True) -> Sequence:
         """All tokens of a text, however many, with special tokens around them or without."""
@@ -398,10 +395,4 @@ class Tokenizer:
             kept = np.r_[special, first[len(first) - sizes[0] :], second[len(second) - sizes[1] :]]
         else:
             kept = np.r_[special, first[: sizes[0]], second[: sizes[1]]]
-        return _select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
-
-
-def _select(whole: Sequence, source: tokenizers.Encoding | Unpacked | None, kept: _Indices, truncated: int) -> Sequence:
-    """The sequence of the tokens at `kept`, put in order."""
-    kept = np.sort(kept)
-    return Sequence(whole.ids[kept], whole.token_types[kept], truncated, source, kept)
+        return select(self._sequence(encoding), encoding if spans else None, kept, len(encoding) - len(kept))
