@@ -114,6 +114,41 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@functools.cache
+def sentence_transformer(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
+@functools.cache
+def cross_encoder(folder: Path) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(str(folder), device="cpu")
+
+
+@functools.cache
+def pipeline(task: str, folder: Path) -> Any:
+    import transformers
+
+    return transformers.pipeline(task, model=str(folder), device="cpu")
+
+
+@functools.cache
+def tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@functools.cache
+def embedded(folder: Path, texts: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
+    """A SentenceTransformer's embeddings, computed once for all tests."""
+    with one_thread():
+        return sentence_transformer(folder).encode(list(texts), **dict(options))
+
+
 class Oracles:
     """sentence-transformers and transformers on the same folders; each is loaded when it is first asked for."""
 
@@ -121,43 +156,21 @@ class Oracles:
         """Keep the folders."""
         self.folders = folders
 
-    @functools.cache  # noqa: B019  # one of these lives as long as the tests
     def sentences(self, name: str) -> Any:
         """The SentenceTransformer of a model."""
-        from sentence_transformers import SentenceTransformer
+        return sentence_transformer(self.folders[name])
 
-        return SentenceTransformer(str(self.folders[name]), device="cpu")
-
-    @functools.cache  # noqa: B019  # as above
     def pipeline(self, task: str, name: str) -> Any:
         """The pipeline of a task."""
-        import transformers
+        return pipeline(task, self.folders[name])
 
-        return transformers.pipeline(task, model=str(self.folders[name]), device="cpu")
-
-    @functools.cache  # noqa: B019  # as above
-    def cross(self) -> Any:
-        """The CrossEncoder."""
-        from sentence_transformers import CrossEncoder
-
-        return CrossEncoder(str(self.folders["cross"]), device="cpu")
-
-    @functools.cache  # noqa: B019  # as above
     def tokenizer(self, name: str) -> Any:
         """The tokenizer of transformers."""
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folders[name])
+        return tokenizer(self.folders[name])
 
     def vectors(self, name: str, texts: Sequence[str], **options: Any) -> Any:
         """Embeddings of length 1, or what other options of SentenceTransformer.encode say."""
-        return self._vectors(name, tuple(texts), tuple(({"normalize_embeddings": True} | options).items()))
-
-    @functools.cache  # noqa: B019  # as above
-    def _vectors(self, name: str, texts: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
-        model = self.sentences(name)
-        with one_thread():
-            return model.encode(list(texts), **dict(options))
+        return embedded(self.folders[name], tuple(texts), tuple(({"normalize_embeddings": True} | options).items()))
 
     @property
     def many(self) -> Any:
@@ -166,10 +179,10 @@ class Oracles:
 
     def tokens(self, name: str, texts: list[Any], max_length: int | None = None) -> int:
         """How many tokens texts or pairs have, special tokens included."""
-        tokenizer = self.tokenizer(name)
+        read = self.tokenizer(name)
         limit = max_length or self.limit(name)
         inputs = [list(text) if isinstance(text, tuple) else text for text in texts]
-        return sum(map(len, tokenizer(inputs, truncation=True, max_length=limit)["input_ids"]))
+        return sum(map(len, read(inputs, truncation=True, max_length=limit)["input_ids"]))
 
     def limit(self, name: str) -> int:
         """The most tokens of a text."""
@@ -178,5 +191,5 @@ class Oracles:
     def ranks(self, query: str, documents: list[str], **options: Any) -> list[dict[str, Any]]:
         """Documents in order, as [{"corpus_id", "score"}]."""
         with one_thread():
-            found: list[dict[str, Any]] = self.cross().rank(query, documents, **options)
+            found: list[dict[str, Any]] = cross_encoder(self.folders["cross"]).rank(query, documents, **options)
         return found

@@ -31,6 +31,8 @@ class Limits:
         wait: Tells in how many seconds what waits now is computed.
 
     Attributes:
+        requests: How many are under way.
+        queued_tokens: How many tokens they have.
         held_bytes: Bytes of the bodies and answers that are held now.
     """
 
@@ -42,25 +44,12 @@ class Limits:
         self.queued_tokens = 0
         self.held_bytes = 0
 
-    @property
-    def requests(self) -> int:
-        """How many requests are under way."""
-        return self._requests
-
-    @requests.setter
-    def requests(self, count: int) -> None:
-        self._requests = count
-        self._metrics.queue_size.set(count)  # at once, as another worker may be asked for it
-
-    @property
-    def queued_tokens(self) -> int:
-        """How many tokens the requests under way have."""
-        return self._queued_tokens
-
-    @queued_tokens.setter
-    def queued_tokens(self, count: int) -> None:
-        self._queued_tokens = count
-        self._metrics.queued_tokens.set(count)
+    def _add(self, *, requests: int = 0, tokens: int = 0) -> None:
+        """Count what is under way, and show it at once, as another worker may be asked for it."""
+        self.requests += requests
+        self.queued_tokens += tokens
+        self._metrics.queue_size.set(self.requests)
+        self._metrics.queued_tokens.set(self.queued_tokens)
 
     def check_room(self) -> None:
         """Turn a request away where too many are under way."""
@@ -72,11 +61,11 @@ class Limits:
     def admitted(self) -> Iterator[None]:
         """Let a request in whose body is there, or turn it away; it is under way until its answer is made."""
         self.check_room()
-        self.requests += 1
+        self._add(requests=1)
         try:
             yield
         finally:
-            self.requests -= 1
+            self._add(requests=-1)
 
     def check_options(self, task: str, options: dict[str, Any]) -> None:
         """Refuse options of a task that have too much text, or too many parts."""
@@ -148,13 +137,13 @@ class Limits:
                 f"{others} tokens are under way and this request has {call.reserved + tokens} or more, the limit is "
                 f"{most}",
             )
-        self.queued_tokens += tokens
+        self._add(tokens=tokens)
         call.reserved += tokens
 
     def let_go(self, call: Call) -> None:
         """Count no more what was held and reserved for a request."""
         self.held_bytes -= call.held
-        self.queued_tokens -= call.reserved
+        self._add(tokens=-call.reserved)
         call.held = call.reserved = 0
 
     def check_items(self, count: int) -> None:

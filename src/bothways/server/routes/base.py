@@ -280,7 +280,7 @@ def ranges_of(model: Model, precision: str | None, dimensions: int | None, param
         raise Problem(
             400,
             f"{precision} needs the range of every value, and this server has none for {model.name} (server option "
-            "--ranges); ask for float32, binary or ubinary, or send `ranges` to /tasks/embed",
+            "--ranges); ask for binary or ubinary, which need none, or send `ranges` to /tasks/embed",
             "no_ranges",
             param=param,
         )
