@@ -224,6 +224,15 @@ def test_odd_texts_are_texts(server: Server, text: str) -> None:
     assert sum(value * value for value in vector) == pytest.approx(1, abs=1e-4)
 
 
+def test_equal_texts_are_computed_once_and_counted_each_time(server: Server) -> None:
+    one = server.ask("/v1/embeddings", {"input": "a text that is there often"})
+    before = figure(server, "bothways_tokens_total")
+    many = server.ask("/v1/embeddings", {"input": ["a text that is there often"] * 500})
+    assert figure(server, "bothways_tokens_total") - before == one["usage"]["total_tokens"]
+    assert many["usage"]["total_tokens"] == 500 * one["usage"]["total_tokens"]
+    assert all(item["embedding"] == one["data"][0]["embedding"] for item in many["data"])
+
+
 # Clients that do not read, or go away.
 
 LARGE = json.dumps({"inputs": [f"text number {n}" for n in range(10_000)]}).encode()
